@@ -1,0 +1,143 @@
+"""The one seam of the trainer: what a frozen text-to-image model must be able to do.
+
+Whoever implements `FrozenModel` can be trained on: the loop, the objective and the
+sampler know nothing else about models. Weights never change; the only tensors with a
+gradient are the vectors that the trainer hands to `encode_prompts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Parameterization = Literal["epsilon", "v_prediction", "flow"]
+"""What the network's output stands for.
+
+- `epsilon`: the noise (DDPM, arXiv 2006.11239).
+- `v_prediction`: alpha · noise − sigma · x0 (arXiv 2202.00512).
+- `flow`: noise − x0 (rectified flow, arXiv 2209.03003).
+"""
+
+TokenizedPrompt = Any
+"""A prompt tokenised by the model, with places kept for the word's vectors."""
+
+Conditioning = Any
+"""Whatever the model's `predict` takes as its encoded prompts."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How much picture and how much noise there is at each timestep.
+
+    At timestep t a latent is `alphas[t] · x0 + sigmas[t] · noise`; t = 0 is the
+    cleanest, `len(schedule) - 1` the noisiest.
+
+    Attributes:
+        alphas: float32 tensor [timesteps].
+        sigmas: float32 tensor [timesteps].
+    """
+
+    alphas: Tensor
+    sigmas: Tensor
+
+    def __len__(self) -> int:
+        return int(self.alphas.shape[0])
+
+    def at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma for each sample of a batch, shaped to multiply `like`."""
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        timesteps = timesteps.to(self.alphas.device)
+        alpha, sigma = (
+            values[timesteps].view(shape).to(like.device) for values in (self.alphas, self.sigmas)
+        )
+        return alpha, sigma
+
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Tensor) -> NoiseSchedule:
+        """The variance-preserving schedule of DDPM from its cumulative alphas, [timesteps]."""
+        alphas_cumprod = alphas_cumprod.detach().to("cpu", torch.float64)
+        return cls(alphas_cumprod.sqrt().float(), (1 - alphas_cumprod).sqrt().float())
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """What the trainer needs to know of one of the model's text encoders.
+
+    Attributes:
+        key: the name under which embedding files keep vectors for it (`clip_l`, ...).
+        vocabulary: the frozen table of token vectors, [tokens, width].
+        token_ids: text -> ids of its tokens, without start, end and padding.
+    """
+
+    key: str
+    vocabulary: Tensor
+    token_ids: Callable[[str], list[int]]
+
+    @property
+    def width(self) -> int:
+        """Length of one token vector."""
+        return int(self.vocabulary.shape[1])
+
+
+class FrozenModel(Protocol):
+    """A text-to-image diffusion model of which nothing is trained.
+
+    Attributes:
+        text_encoders: the encoders whose rows can be learned, in a fixed order.
+        schedule: the noise schedule that the model was trained with.
+        parameterization: what `predict` returns.
+        pixels_per_latent: how many pixels wide one latent is (8 for Stable Diffusion).
+        compute_dtype: the type in which the network computes; float16 asks the trainer
+            for loss scaling.
+        device: where latents are expected.
+        description: file-metadata about the model: architecture, checkpoint name, ...
+    """
+
+    text_encoders: Sequence[TextEncoder]
+    schedule: NoiseSchedule
+    parameterization: Parameterization
+    pixels_per_latent: int
+    compute_dtype: torch.dtype
+    device: torch.device
+    description: Mapping[str, str]
+
+    def tokenize(self, prompt: str, num_vectors: int) -> TokenizedPrompt:
+        """Tokenise a prompt once, keeping places for the word.
+
+        Args:
+            prompt: text in which `prompts.PLACEHOLDER` stands for the word, any number of
+                times.
+            num_vectors: how many vectors the word has.
+        """
+
+    def encode_prompts(
+        self, prompts: Sequence[TokenizedPrompt], vectors: Mapping[str, Tensor]
+    ) -> Conditioning:
+        """Encode a batch of prompts, differentiably in `vectors`.
+
+        Args:
+            prompts: from `tokenize`.
+            vectors: encoder key -> float32 tensor [vectors, width], placed where the word is.
+        """
+
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """Pictures [batch, height, width, 3] in 0..1 -> latents [batch, channels, h, w].
+
+        Latents are scaled as the network expects them; no gradient.
+        """
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """The way back: latents -> pictures [batch, height, width, 3] in 0..1; no gradient."""
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The network's output in its own parameterisation, as float32.
+
+        Args:
+            noisy: float32 latents [batch, channels, h, w], `alpha · x0 + sigma · noise`.
+            timesteps: int64 tensor [batch], indices into `schedule`.
+            conditioning: from `encode_prompts`, of the same batch size.
+        """

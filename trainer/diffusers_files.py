@@ -1,0 +1,175 @@
+"""Reading a model for `DiffusersModel` from a diffusers folder or a file of weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a pipeline that training needs, as `DiffusersModel` takes them."""
+
+    unet: Any
+    vae: Any
+    text_encoders: Sequence[Any]
+    tokenizers: Sequence[Any]
+    scheduler: Any
+
+
+def load_parts(path: Path, dtype: torch.dtype, config: Path | None = None) -> Parts:
+    """Load a diffusers folder or a single `.safetensors` file, on the CPU.
+
+    Args:
+        path: the folder or file.
+        dtype: of the U-Net; everything else is float32.
+        config: for a file, a diffusers folder to take the configuration from.
+
+    Raises:
+        InputError: diffusers is not installed, or this cannot be loaded.
+    """
+    try:
+        import diffusers
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "Loading a model needs diffusers and transformers: "
+            'pip install "textual-inversion[diffusers]"'
+        ) from error
+    diffusers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()
+    if path.is_dir():
+        return _load_folder(path, dtype)
+    if path.is_file() and path.suffix.lower() == ".safetensors":
+        return _load_file(path, dtype, config)
+    raise InputError(
+        f"There is no model at “{path}”: give a diffusers folder (with model_index.json) or a "
+        ".safetensors checkpoint."
+    )
+
+
+def _load_folder(folder: Path, dtype: torch.dtype) -> Parts:
+    index = _read_index(folder)
+
+    def load(name: str, **options: Any) -> Any:
+        library, kind = index[name]
+        with _explained(f"The {name} in “{folder}” cannot be loaded"):
+            part = getattr(_library(library), kind)
+            return part.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
+
+    def load_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
+        return load(name, torch_dtype=dtype, variant=_variant(folder / name))
+
+    suffixes = [end for end in ("", "_2", "_3") if (index.get(f"text_encoder{end}") or [None])[0]]
+    return Parts(
+        unet=load_model("unet", dtype),
+        vae=load_model("vae"),
+        text_encoders=[load_model(f"text_encoder{end}") for end in suffixes],
+        tokenizers=[load(f"tokenizer{end}") for end in suffixes],
+        scheduler=load("scheduler"),
+    )
+
+
+def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> Parts:
+    import diffusers
+    from safetensors import safe_open
+
+    with (
+        _explained(f"“{path.name}” cannot be read as safetensors"),
+        safe_open(path, framework="pt") as f,
+    ):
+        keys = set(f.keys())
+    if not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise InputError(
+            f"“{path.name}” is not a Stable Diffusion checkpoint (no key begins with "
+            "“model.diffusion_model.”): give a full SD1, SD2 or SDXL checkpoint."
+        )
+    options: dict[str, Any] = {}
+    if config is not None:
+        _read_index(config)
+        options["config"] = str(config)
+    is_xl = any(key.startswith("conditioner.") for key in keys)
+    pipeline_class = (
+        diffusers.StableDiffusionXLPipeline if is_xl else diffusers.StableDiffusionPipeline
+    )
+    with _explained(
+        f"“{path.name}” cannot be loaded",
+        "A single file takes its configuration from the Hugging Face hub: go online once, or name "
+        "a diffusers folder of the same family with --config.",
+    ):
+        # The U-Net apart, so that encoders and VAE keep all their digits.
+        unet = diffusers.UNet2DConditionModel.from_single_file(
+            str(path), torch_dtype=dtype, subfolder="unet", **options
+        )
+        # A checker of pictures is no part of these files, and nothing here needs one.
+        unneeded = {} if is_xl else {"safety_checker": None, "feature_extractor": None}
+        pipeline = pipeline_class.from_single_file(
+            str(path), torch_dtype=torch.float32, unet=unet, **unneeded, **options
+        )
+    scheduler = pipeline.scheduler
+    if "v_pred" in keys:
+        # How SDXL files say that they predict v; diffusers does not look for it.
+        scheduler = diffusers.DDIMScheduler.from_config(
+            scheduler.config,
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr="ztsnr" in keys,
+        )
+    second = is_xl and pipeline.text_encoder_2 is not None
+    return Parts(
+        unet=unet,
+        vae=pipeline.vae,
+        text_encoders=[pipeline.text_encoder, *([pipeline.text_encoder_2] if second else [])],
+        tokenizers=[pipeline.tokenizer, *([pipeline.tokenizer_2] if second else [])],
+        scheduler=scheduler,
+    )
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Which class each part of a diffusers folder has."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"“{folder}” is not a diffusers folder: it has no readable model_index.json."
+        ) from error
+    missing = [n for n in ("unet", "vae", "text_encoder", "tokenizer") if n not in index]
+    if missing:
+        raise InputError(
+            f"“{folder}” holds a {index.get('_class_name', 'model')} without {missing[0]}: only "
+            "SD1, SD2 and SDXL base models can be trained on here."
+        )
+    return dict(index)
+
+
+def _library(name: str) -> Any:
+    """The module that an index names; only these two, because a folder is not to be trusted."""
+    import diffusers
+    import transformers
+
+    return {"diffusers": diffusers, "transformers": transformers}[name]
+
+
+def _variant(folder: Path) -> str | None:
+    """`fp16` for folders that hold weights of that kind only."""
+    weights = [path.name for path in folder.glob("*.safetensors")]
+    return "fp16" if weights and all(".fp16." in name for name in weights) else None
+
+
+@contextmanager
+def _explained(problem: str, way_out: str = "") -> Iterator[None]:
+    """Turn whatever the libraries raise on bad files into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # they raise nearly every kind there is
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"{problem} ({reason}). {way_out}".strip()) from error

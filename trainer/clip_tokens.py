@@ -65,5 +65,5 @@ def place_vectors(embedded: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
         vectors: [vectors, width].
     """
     kept = tokens < 0
-    rows = vectors.to(embedded.dtype)[torch.where(kept, ~tokens, 0)]
+    rows = vectors.to(embedded)[torch.where(kept, ~tokens, 0)]
     return torch.where(kept[..., None], rows, embedded)

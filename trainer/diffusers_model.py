@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .clip_tokens import ChunkFormat, chunk_rows, place_vectors, split_at_word
 from .embedding import KEY_OF_WIDTH
@@ -61,7 +62,7 @@ class DiffusersModel:
         text_encoders: `CLIPTextModel`, and for SDXL `CLIPTextModelWithProjection`.
         tokenizers: `CLIPTokenizer`, one for each encoder.
         scheduler: any diffusers scheduler with `alphas_cumprod`.
-        checkpoint: name for the metadata of what is learned; a path is cut off.
+        name: of the checkpoint, for the metadata of what is learned; a path is cut off.
         checkpointing: compute inner values twice instead of keeping them.
 
     Raises:
@@ -76,7 +77,7 @@ class DiffusersModel:
         tokenizers: Sequence[Any],
         scheduler: Any,
         *,
-        checkpoint: str = "",
+        name: str = "",
         checkpointing: bool = False,
     ) -> None:
         self.parameterization: Parameterization = _parameterization(scheduler)
@@ -101,12 +102,15 @@ class DiffusersModel:
             for encoder, tokenizer in zip(self._encoders, self._tokenizers, strict=True)
         ]
         self._refuse_other_kinds()
+        self._checkpointing = checkpointing
         if checkpointing:
-            _enable_checkpointing(unet, self._encoders)
+            unet.enable_gradient_checkpointing()
+        else:
+            unet.disable_gradient_checkpointing()
 
         widths = tuple(e.width for e in self.text_encoders)
         architecture = _ARCHITECTURES.get((widths, self.parameterization))
-        description = {"textual_inversion.checkpoint": Path(checkpoint).name}
+        description = {"textual_inversion.checkpoint": Path(name).name}
         if architecture:
             description["modelspec.architecture"] = f"{architecture}/textual-inversion"
         self.description: Mapping[str, str] = {k: v for k, v in description.items() if v}
@@ -145,7 +149,7 @@ class DiffusersModel:
             parts.text_encoders,
             parts.tokenizers,
             parts.scheduler,
-            checkpoint=Path(path).name,
+            name=Path(path).name,
             checkpointing=checkpointing,
         )
 
@@ -166,10 +170,14 @@ class DiffusersModel:
         and the pooled state of the first. Shorter prompts of the batch are repeated, which
         does not change what attention over them gives.
         """
-        encoded = [
-            self._encode(i, [prompt[i] for prompt in prompts], vectors.get(encoder.key))
-            for i, encoder in enumerate(self.text_encoders)
-        ]
+        encoded = []
+        for i, encoder in enumerate(self.text_encoders):
+            inputs = (i, [prompt[i] for prompt in prompts], vectors.get(encoder.key))
+            if self._checkpointing:
+                # As a whole: its values are needed again only when the U-Net's are gone.
+                encoded.append(checkpoint(self._encode, *inputs, use_reentrant=False))
+            else:
+                encoded.append(self._encode(*inputs))
         joined = [
             torch.cat([s[: min(len(s) for s in states)] for s in states], dim=-1)
             for states in zip(*(states for states, _ in encoded), strict=True)
@@ -300,14 +308,3 @@ def _parameterization(scheduler: Any) -> Parameterization:
             "models that predict “epsilon” or “v_prediction” can be trained on."
         )
     return _PARAMETERIZATIONS[kind]
-
-
-def _enable_checkpointing(unet: Any, encoders: Sequence[Any]) -> None:
-    unet.enable_gradient_checkpointing()
-    for encoder in encoders:
-        encoder.gradient_checkpointing_enable({"use_reentrant": False})
-        for module in encoder.modules():
-            # Transformers checkpoints only what is in training. The flag of these modules
-            # alone decides that; those within them that would act on theirs stay as they are.
-            if getattr(module, "gradient_checkpointing", False):
-                module.training = True

@@ -111,6 +111,7 @@ def train(
         model.device.type, init_scale=2.0**14, enabled=model.compute_dtype == torch.float16
     )
     started = time.monotonic()
+    good: Embedding | None = None  # the last one whose loss is known to be a number
     last: Embedding | None = None
     best: Embedding | None = None
     lowest = smoothed = math.nan
@@ -127,16 +128,19 @@ def train(
             scaler.scale(loss / settings.accumulate).backward()
             total += loss.item() / settings.accumulate
         if not math.isfinite(total):
-            raise _diverged(step, last)
+            raise _diverged(step, good)
+        good = last
         scaler.unscale_(optimizer)
         limit = settings.clip_gradient or math.inf
         norm = torch.nn.utils.clip_grad_norm_(vectors.values(), limit)
         if not scaler.is_enabled() and not torch.isfinite(norm):
-            raise _diverged(step, last)
+            raise _diverged(step, good)
         scaler.step(optimizer)
         scaler.update()
         if scaler.is_enabled() and scaler.get_scale() < 1:
-            raise _diverged(step, last)
+            raise _diverged(step, good)
+        if not all(torch.isfinite(v).all() for v in vectors.values()):
+            raise _diverged(step, good)
 
         smoothed = total if step == 0 else SMOOTHING * smoothed + (1 - SMOOTHING) * total
         norms = {k: v.detach().norm(dim=1).mean().item() for k, v in vectors.items()}
@@ -162,7 +166,7 @@ def batch_loss(
     `position`, the number of the batch since the start of the run, and the seed decide
     pictures, prompts, timesteps and noise.
     """
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + position)
+    generator = _generator(settings.seed, position)
     chosen = _pictures_at(position, settings, training_set.num_pictures)
     prompts = [_pick(training_set.prompts[i], generator) for i in chosen]
     indices = torch.tensor(chosen)
@@ -191,19 +195,24 @@ def _pictures_at(position: int, settings: Settings, count: int) -> list[int]:
     chosen = []
     for place in range(first, first + settings.batch_size):
         turn, index = divmod(place, count)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + turn)
+        generator = _generator(settings.seed, turn)
         chosen.append(int(torch.randperm(count, generator=generator)[index]))
     return chosen
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """The random numbers of one batch or turn; the remainder is what torch can take."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
 
 
 def _pick(options: Sequence[str], generator: torch.Generator) -> str:
     return options[int(torch.randint(len(options), (1,), generator=generator))]
 
 
-def _diverged(step: int, last: Embedding | None) -> DivergedError:
-    kept = f"the vectors of step {step} are kept" if last else "there is nothing to keep"
+def _diverged(step: int, good: Embedding | None) -> DivergedError:
+    kept = "the last vectors that were sound are kept" if good else "there is nothing to keep"
     return DivergedError(
         f"The loss was no longer a number at step {step + 1}; {kept}. Lower the learning rate, "
         "or use a model in bf16 or fp32 if it is fp16.",
-        last,
+        good,
     )

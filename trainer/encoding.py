@@ -1,0 +1,107 @@
+"""The bytes of an embedding file, in each format that is written."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from .embedding import KEY_OF_WIDTH, Embedding
+from .picture_files import write_picture
+from .refused import Refused
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format in which embeddings are written.
+
+    Attributes:
+        suffix: of the file, with its dot; the writer chooses the format by it.
+        help: who reads it, in a few words.
+        encode: embedding -> the bytes of a file; raises `Refused`.
+    """
+
+    suffix: str
+    help: str
+    encode: Callable[[Embedding], bytes]
+
+
+def _encode_safetensors(embedding: Embedding) -> bytes:
+    tensors = {key: rows.contiguous() for key, rows in embedding.vectors.items()}
+    if len(tensors) == 1:
+        key, rows = next(iter(tensors.items()))
+        # AUTOMATIC1111 wants one tensor of this name; the width tells the encoder again.
+        if key in ("clip_l", "clip_h") and KEY_OF_WIDTH.get(rows.shape[1]) == key:
+            tensors = {"emb_params": rows}
+    return save(tensors, dict(embedding.metadata))
+
+
+def _only_rows(embedding: Embedding, reader: str) -> torch.Tensor:
+    if len(embedding.vectors) > 1:
+        keys = " and ".join(embedding.vectors)
+        raise Refused(
+            f"has vectors for {keys}, but {reader} reads one encoder's: save it as .safetensors."
+        )
+    return next(iter(embedding.vectors.values())).contiguous()
+
+
+def _a1111_dictionary(embedding: Embedding) -> dict[str, object]:
+    rows = _only_rows(embedding, "AUTOMATIC1111")
+    notes = embedding.metadata
+    step = notes.get("step", notes.get("textual_inversion.steps", ""))
+    return {
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": rows},
+        "name": embedding.name,
+        "step": int(step) if step.isdecimal() else None,
+        "sd_checkpoint": notes.get("sd_checkpoint"),
+        "sd_checkpoint_name": notes.get("sd_checkpoint_name"),
+    }
+
+
+def _encode_torch(data: Mapping[str, object]) -> bytes:
+    file = BytesIO()
+    torch.save(data, file)
+    return file.getvalue()
+
+
+def _encode_a1111(embedding: Embedding) -> bytes:
+    return _encode_torch(_a1111_dictionary(embedding))
+
+
+def _encode_diffusers(embedding: Embedding) -> bytes:
+    rows = _only_rows(embedding, "diffusers")
+    return _encode_torch({f"<{embedding.name}>": rows})
+
+
+def _encode_picture(embedding: Embedding) -> bytes:
+    return write_picture(_a1111_dictionary(embedding), _cover(embedding))
+
+
+def _cover(embedding: Embedding) -> Image.Image:
+    """The thumbnail in the metadata, or plain grey."""
+    head, _, data = embedding.metadata.get("modelspec.thumbnail", "").partition(";base64,")
+    if head in ("data:image/jpeg", "data:image/png", "data:image/webp"):
+        picture: Image.Image = Image.open(BytesIO(base64.b64decode(data)))
+        return picture.convert("RGB")
+    return Image.new("RGB", (512, 512), (127, 127, 127))
+
+
+FORMATS: Mapping[str, Format] = {
+    "safetensors": Format(
+        ".safetensors",
+        "ComfyUI, AUTOMATIC1111 and most others; keeps the notes",
+        _encode_safetensors,
+    ),
+    "a1111": Format(".pt", "AUTOMATIC1111's own, one text encoder", _encode_a1111),
+    "diffusers": Format(".bin", "diffusers, one text encoder", _encode_diffusers),
+    "a1111-picture": Format(
+        ".png", "a picture to share that AUTOMATIC1111 reads, one text encoder", _encode_picture
+    ),
+}
+"""Id of a format -> how it is written; the first is the one to prefer."""

@@ -1,0 +1,238 @@
+"""Reading and writing embeddings in the formats that people share.
+
+Nothing in a file is ever run, and no file can ask for much more memory than its own size. See
+`layouts` for the tools whose files are understood, `encoding` for the formats that are written.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from .embedding import Embedding
+from .encoding import FORMATS
+from .errors import InputError
+from .layouts import Content, Words, by_encoder, find_words
+from .picture_files import read_picture
+from .refused import DAMAGED, Refused
+from .unpickling import read_torch_file
+
+__all__ = ["FORMATS", "READABLE_SUFFIXES", "read_embedding", "read_words", "write_embedding"]
+
+
+def read_embedding(path: Path, name: str | None = None) -> Embedding:
+    """Read an embedding from any of the known formats.
+
+    Args:
+        path: a .safetensors, .pt, .bin, .pti, .png or .webp file.
+        name: which word, where a file holds several (a LoRA with words); else the name that
+            the embedding gets instead of the file's.
+
+    Returns:
+        the embedding with float32 vectors. Where diffusers wrote one file for each encoder of
+        SDXL (`x` and `x_2`), the vectors of both.
+
+    Raises:
+        InputError: there is no such file, or nothing in it can be used; the sentence says
+            what it is instead, and what to do.
+    """
+    words, metadata = _read_words(path)
+    word = _choose(path, words, name)
+    labelled = list(words[word])
+    if _is_diffusers_token(word, labelled):
+        labelled += _other_half(path, word, labelled)
+    try:
+        vectors = by_encoder(labelled)
+    except Refused as reason:
+        raise InputError(f"“{path.name}” {reason}") from None
+    if name is None:
+        name = _plain(word) if len(words) > 1 or path.stem in _GENERIC_STEMS else path.stem
+    return Embedding(_plain(name) or path.stem, vectors, metadata)
+
+
+def read_words(path: Path) -> list[str]:
+    """The words in a file, each a `name` for `read_embedding`; one for most files.
+
+    Raises:
+        InputError: as `read_embedding`, except for what only the values tell.
+    """
+    return [_plain(word) or path.stem for word in _read_words(path)[0]]
+
+
+def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False) -> None:
+    """Write an embedding, in full or not at all.
+
+    Args:
+        embedding: what to write.
+        path: where; the suffix chooses the format, see `FORMATS`. The folder must exist.
+        overwrite: replace a file with other vectors. A file with the same ones is left alone.
+
+    Raises:
+        InputError: the file exists, the format cannot hold the embedding, or the disk
+            refuses; the folder is as it was.
+    """
+    formats = {format.suffix: format for format in FORMATS.values()}
+    format = formats.get(path.suffix.lower())
+    if format is None:
+        raise InputError(
+            f"“{path.name}” needs a suffix that names its format: {', '.join(formats)}."
+        )
+    if path.exists() and not overwrite:
+        if _same_vectors(path, embedding):
+            return
+        raise InputError(
+            f"“{path.name}” exists already: choose another name, or allow to overwrite it."
+        )
+    try:
+        by_encoder([(key, rows) for key, rows in embedding.vectors.items()])
+        content = format.encode(embedding)
+    except Refused as reason:
+        raise InputError(f"The embedding “{embedding.name}” {reason}") from None
+    _replace_file(path, content)
+
+
+_SAFETENSORS = frozenset({".safetensors", ".pti"})
+_TORCH = frozenset({".pt", ".bin"})
+_PICTURES = frozenset({".png", ".webp"})
+READABLE_SUFFIXES = _SAFETENSORS | _TORCH | _PICTURES
+"""The suffixes of files that `read_embedding` tries, in lower case."""
+
+_GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
+"""Names that diffusers gives to every embedding; the word inside tells more."""
+
+_MEGABYTE = 1024 * 1024
+_MAX_HEADER = 16 * _MEGABYTE
+_MAX_TORCH = 16 * _MEGABYTE
+_MAX_PICTURE = 64 * _MEGABYTE
+_OTHER_SUFFIXES: Mapping[str, str] = {
+    ".optim": "is the state of an optimizer: choose the file of the same name without “.optim”.",
+    ".ckpt": "is a model, not an embedding: load it with a checkpoint loader.",
+    ".gguf": "is a model, not an embedding: load it with a checkpoint loader.",
+    ".jxl": "is a JPEG XL picture, which cannot be read here: convert it to PNG without loss.",
+    ".avif": "is an AVIF picture, which cannot be read here: convert it to PNG without loss.",
+    ".jpg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
+    ".jpeg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
+}
+
+
+def _read_words(path: Path) -> tuple[Words, dict[str, str]]:
+    try:
+        if path.is_dir():
+            raise Refused("is a folder: choose a file in it.")
+        if not path.is_file():
+            raise Refused("does not exist: choose another file.")
+        content = _read_content(path)
+        return find_words(content), _metadata(content)
+    except Refused as reason:
+        raise InputError(f"“{path.name}” {reason}") from None
+    except OSError as error:
+        # Pillow's and zlib's complaints about content are of this type too, without a number.
+        cause = DAMAGED if error.errno is None else f"cannot be read: {error.strerror}."
+        raise InputError(f"“{path.name}” {cause}") from error
+    except Exception as error:
+        # Parsers meet hostile bytes here, and each complains in many types of its own.
+        raise InputError(f"“{path.name}” {DAMAGED}") from error
+
+
+def _read_content(path: Path) -> Content:
+    suffix = path.suffix.lower()
+    if suffix in _SAFETENSORS:
+        return _read_safetensors(path)
+    if suffix in _TORCH:
+        return Content(read_torch_file(_read_bytes(path, _MAX_TORCH)))
+    if suffix in _PICTURES:
+        if Path(path.stem).suffix.lower() == ".preview":
+            raise Refused("is a preview picture: choose the file that it belongs to.")
+        return Content(read_picture(_read_bytes(path, _MAX_PICTURE)))
+    known = ", ".join(sorted(READABLE_SUFFIXES))
+    raise Refused(_OTHER_SUFFIXES.get(suffix, f"is not an embedding file: choose one of {known}."))
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise Refused(
+            f"has more than {limit // _MEGABYTE} MB, so it is no embedding: it may be a model."
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> Content:
+    """Any size of file: the tensors are windows into it, read when their values are."""
+    with path.open("rb") as file:
+        if int.from_bytes(file.read(8), "little") > min(_MAX_HEADER, path.stat().st_size):
+            raise Refused(DAMAGED)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a mapping
+        return Content(tensors, file.metadata() or {})
+
+
+def _metadata(content: Content) -> dict[str, str]:
+    """The text of a safetensors file, or what AUTOMATIC1111 notes in its dictionary."""
+    tree = content.tree if isinstance(content.tree, dict) else {}
+    noted = {key: tree.get(key) for key in ("name", "step", "sd_checkpoint", "sd_checkpoint_name")}
+    return {
+        **{key: str(value) for key, value in noted.items() if isinstance(value, (str, int))},
+        **content.metadata,
+    }
+
+
+def _choose(path: Path, words: Words, name: str | None) -> str:
+    if len(words) == 1:
+        return next(iter(words))
+    for word in words:
+        if name is not None and _plain(name) == _plain(word):
+            return word
+    choices = ", ".join(f"“{_plain(word)}”" for word in sorted(words)[:20])
+    raise InputError(f"“{path.name}” holds {len(words)} words: choose one of {choices} by name.")
+
+
+def _plain(word: str) -> str:
+    return word.strip("<>")
+
+
+def _is_diffusers_token(word: str, labelled: list[tuple[str, Tensor]]) -> bool:
+    return word not in ("", "*") and len(labelled) == 1 and labelled[0][1].shape[-1] in (768, 1280)
+
+
+def _other_half(
+    path: Path, word: str, labelled: list[tuple[str, Tensor]]
+) -> list[tuple[str, Tensor]]:
+    """The vectors of the same word for the other encoder of SDXL, from the file beside."""
+    stem = path.stem.removesuffix("_2") if path.stem.endswith("_2") else f"{path.stem}_2"
+    other = path.with_name(stem + path.suffix)
+    if not other.is_file():
+        return []
+    found = _read_words(other)[0].get(word, [])
+    both = {tensor.shape[-1] for _, tensor in (*labelled, *found)}
+    return found if len(found) == 1 and both == {768, 1280} else []
+
+
+def _same_vectors(path: Path, embedding: Embedding) -> bool:
+    try:
+        return read_embedding(path, embedding.name).fingerprint == embedding.fingerprint
+    except InputError:
+        return False
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"“{path.name}” cannot be written ({error.strerror}): check the folder, its rights "
+            "and the space on the disk."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

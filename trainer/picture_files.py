@@ -1,0 +1,207 @@
+"""Embeddings inside pictures, as AUTOMATIC1111 shares them.
+
+A picture carries the JSON of the `.pt` dictionary twice: in a PNG text chunk, and in columns of
+pixels left and right of the picture, which survive sites that strip text. Those pixels hold the
+compressed JSON in the lower four bits of their channels (low halves of the bytes left, high halves
+right), whitened by a pseudo-random sequence. Either copy is enough for reading.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from .refused import DAMAGED, Refused
+
+Pixels = NDArray[np.uint8]
+
+_CHUNK = "sd-ti-embedding"
+_TENSOR = "TORCHTENSOR"
+_MAX_JSON = 3 * 1024 * 1024
+_MIN_HEIGHT = 64
+_NIBBLE, _FOUR = np.uint8(15), np.uint8(4)
+_NO_EMBEDDING = "is a picture without an embedding: choose the picture that was shared as one."
+
+
+def read_picture(content: bytes) -> object:
+    """The dictionary that a picture carries, from its text or its pixels.
+
+    Args:
+        content: a whole PNG or lossless WebP file.
+
+    Returns:
+        the dictionary as in AUTOMATIC1111's `.pt` files.
+
+    Raises:
+        Refused: there is no embedding in the picture, or it is too large.
+        Exception: of any type, where the file is damaged.
+    """
+    _check_size(_webp_size(content), len(content))
+    with Image.open(BytesIO(content), formats=("PNG", "WEBP")) as picture:
+        _check_size(picture.size, len(content))
+        text = getattr(picture, "text", {}).get(_CHUNK)
+        if isinstance(text, str):
+            if len(text) > _MAX_JSON * 4 // 3:
+                raise Refused("has too many vectors for a picture: use another format.")
+            return _from_json(base64.b64decode(text))
+        pixels = np.asarray(picture.convert("RGB"))
+    return _from_json(_unzip(decode_pixels(pixels)))
+
+
+def write_picture(data: Mapping[str, object], picture: Image.Image) -> bytes:
+    """A PNG file that carries the dictionary in its text and in its pixels.
+
+    Args:
+        data: the dictionary as in AUTOMATIC1111's `.pt` files.
+        picture: what people see; it becomes wider.
+
+    Raises:
+        Refused: there are too many vectors.
+    """
+    encoded = json.dumps(data, default=_tensor_to_json).encode()
+    if len(encoded) > _MAX_JSON:
+        raise Refused("has too many vectors for a picture: save it as .safetensors.")
+    picture = picture.convert("RGB")
+    if picture.height < _MIN_HEIGHT:
+        picture = picture.resize((picture.width, _MIN_HEIGHT))
+    text = PngInfo()
+    text.add_text(_CHUNK, base64.b64encode(encoded).decode())
+    canvas = encode_pixels(zlib.compress(encoded, 9), np.asarray(picture))
+    file = BytesIO()
+    Image.fromarray(canvas).save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def encode_pixels(data: bytes, picture: Pixels) -> Pixels:
+    """Put data left and right of a picture.
+
+    Args:
+        data: what to hide; readers need to find its end themselves.
+        picture: [height, width, 3].
+
+    Returns:
+        [height, width + 2 columns of black + 2 blocks, 3].
+    """
+    height = picture.shape[0]
+    line = 3 * height
+    size = len(data) + height - len(data) % height
+    size += line - size % line
+    padded = np.resize(np.frombuffer(data, np.uint8), size)
+    # The sixteens keep every channel above zero, as the reader takes black for a margin.
+    low, high = (
+        _whiten(half).reshape(height, -1, 3) | _shades(height, size // line)
+        for half in (padded & _NIBBLE, padded >> _FOUR)
+    )
+    gap = np.zeros((height, 1, 3), np.uint8)
+    return np.concatenate([low, gap, picture, gap, high], axis=1)
+
+
+def decode_pixels(canvas: Pixels) -> bytes:
+    """The data beside a picture, followed by some repetition of it.
+
+    Args:
+        canvas: [height, width, 3].
+
+    Raises:
+        Refused: there is no data beside the picture.
+    """
+    nibbles = _without_margin(canvas) & _NIBBLE
+    black = np.flatnonzero(nibbles.sum(axis=(0, 2)) == 0)
+    if len(black) < 2:
+        raise Refused(_NO_EMBEDDING)
+    low, high = nibbles[:, : black[0]], nibbles[:, black[-1] + 1 :]
+    if low.shape != high.shape or not low.size:
+        raise Refused(_NO_EMBEDDING)
+    return bytes(_whiten(high.ravel()) << _FOUR | _whiten(low.ravel()))
+
+
+def pseudo_random(count: int) -> Pixels:
+    """The first numbers of AUTOMATIC1111's sequence: 253, 242, 127, 44, …; uint8 [count]."""
+    return np.fromiter(_sequence(count), np.uint8, count)
+
+
+def _sequence(count: int) -> Iterator[int]:
+    seed = 0
+    for _ in range(count):
+        seed = (1664525 * seed + 1013904223) % 2**32
+        yield seed % 255
+
+
+def _whiten(nibbles: Pixels) -> Pixels:
+    """Exchange plain and whitened halves of bytes; uint8 [count]."""
+    whitened: Pixels = nibbles ^ (pseudo_random(len(nibbles)) & _NIBBLE)
+    return whitened
+
+
+def _shades(height: int, width: int) -> Pixels:
+    """A quiet weave for the upper halves of the bytes; uint8 [height, width, 1]."""
+    y, x = np.mgrid[:height, :width]
+    shades: Pixels = 16 * (1 + (x // 4 + y // 4) % 2)[..., None].astype(np.uint8)
+    return shades
+
+
+def _without_margin(canvas: Pixels) -> Pixels:
+    lit = np.min(canvas, axis=2) > 0
+    rows, columns = np.flatnonzero(lit.sum(axis=1)), np.flatnonzero(lit.sum(axis=0))
+    if not len(rows):
+        raise Refused(_NO_EMBEDDING)
+    return canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _unzip(data: bytes) -> bytes:
+    """Decompress, up to the end of the compressed stream or the limit."""
+    unzip = zlib.decompressobj()
+    try:
+        plain = unzip.decompress(data, _MAX_JSON + 1)
+    except zlib.error:
+        raise Refused(f"{_NO_EMBEDDING[:-1]}, and in a lossless copy (PNG, never JPEG).") from None
+    if not unzip.eof and len(plain) <= _MAX_JSON:
+        raise Refused(DAMAGED)
+    return plain
+
+
+def _from_json(encoded: bytes) -> object:
+    if len(encoded) > _MAX_JSON:
+        raise Refused("has too many vectors for a picture: use another format.")
+    return json.loads(encoded, object_hook=_tensor_from_json)
+
+
+def _tensor_from_json(item: dict[str, object]) -> object:
+    if _TENSOR not in item:
+        return item
+    return torch.from_numpy(np.array(item[_TENSOR], np.float32))
+
+
+def _tensor_to_json(value: object) -> object:
+    if isinstance(value, Tensor):
+        return {_TENSOR: value.tolist()}
+    raise TypeError(type(value).__name__)
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height, before Pillow, which allocates both when it opens a WebP file."""
+    kind, head = content[8:16], content[20:30].ljust(10, b"\0")
+    if kind == b"WEBPVP8X":
+        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    if kind == b"WEBPVP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"WEBPVP8 ":
+        raise Refused("is a lossy WebP picture, which cannot carry an embedding: find its PNG.")
+    return 0, 0
+
+
+def _check_size(size: tuple[int, int], file_size: int) -> None:
+    # Some 14 bytes for each pixel are in use at once: bounded by 64 MB and the file.
+    if size[0] * size[1] > 4_000_000 + file_size // 4:
+        raise Refused("is too large a picture for an embedding: choose the one that was shared.")

@@ -37,15 +37,13 @@ def load_parts(path: Path, dtype: torch.dtype, config: Path | None = None) -> Pa
         InputError: diffusers is not installed, or this cannot be loaded.
     """
     try:
-        import diffusers
+        import diffusers  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
         raise InputError(
             "Loading a model needs diffusers and transformers: "
             'pip install "textual-inversion[diffusers]"'
         ) from error
-    diffusers.logging.set_verbosity_error()
-    diffusers.logging.disable_progress_bar()
     if path.is_dir():
         return _load_folder(path, dtype)
     if path.is_file() and path.suffix.lower() == ".safetensors":
@@ -117,7 +115,7 @@ def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> Parts:
     scheduler = pipeline.scheduler
     if "v_pred" in keys:
         # How SDXL files say that they predict v; diffusers does not look for it.
-        scheduler = diffusers.DDIMScheduler.from_config(
+        scheduler = diffusers.DDIMScheduler.from_config(  # type: ignore[no-untyped-call]
             scheduler.config,
             prediction_type="v_prediction",
             rescale_betas_zero_snr="ztsnr" in keys,

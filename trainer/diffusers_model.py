@@ -110,7 +110,7 @@ class DiffusersModel:
 
         widths = tuple(e.width for e in self.text_encoders)
         architecture = _ARCHITECTURES.get((widths, self.parameterization))
-        description = {"textual_inversion.checkpoint": Path(name).name}
+        description = {"sd_checkpoint_name": Path(name).stem}
         if architecture:
             description["modelspec.architecture"] = f"{architecture}/textual-inversion"
         self.description: Mapping[str, str] = {k: v for k, v in description.items() if v}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from . import objective
 from .data import Picture, TrainingSet, encode
@@ -107,7 +108,7 @@ def train(
     optimizer = torch.optim.AdamW(vectors.values(), lr=learning_rate(0), weight_decay=0.0)
     # Gradients of a half-precision network are too small for its number format: scale the
     # loss up before, the gradients down after, and skip a step that overflows.
-    scaler = torch.amp.GradScaler(
+    scaler = GradScaler(
         model.device.type, init_scale=2.0**14, enabled=model.compute_dtype == torch.float16
     )
     started = time.monotonic()
@@ -125,7 +126,7 @@ def train(
         for part in range(settings.accumulate):
             position = step * settings.accumulate + part
             loss = batch_loss(model, training_set, tokenized, vectors, settings, position)
-            scaler.scale(loss / settings.accumulate).backward()
+            scaler.scale(loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
             total += loss.item() / settings.accumulate
         if not math.isfinite(total):
             raise _diverged(step, good)

@@ -84,26 +84,35 @@ class TextEncoder:
 
 
 class FrozenModel(Protocol):
-    """A text-to-image diffusion model of which nothing is trained.
+    """A text-to-image diffusion model of which nothing is trained."""
 
-    Attributes:
-        text_encoders: the encoders whose rows can be learned, in a fixed order.
-        schedule: the noise schedule that the model was trained with.
-        parameterization: what `predict` returns.
-        pixels_per_latent: how many pixels wide one latent is (8 for Stable Diffusion).
-        compute_dtype: the type in which the network computes; float16 asks the trainer
-            for loss scaling.
-        device: where latents are expected.
-        description: file-metadata about the model: architecture, checkpoint name, ...
-    """
+    @property
+    def text_encoders(self) -> Sequence[TextEncoder]:
+        """The encoders whose rows can be learned, in a fixed order."""
 
-    text_encoders: Sequence[TextEncoder]
-    schedule: NoiseSchedule
-    parameterization: Parameterization
-    pixels_per_latent: int
-    compute_dtype: torch.dtype
-    device: torch.device
-    description: Mapping[str, str]
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that the model was trained with."""
+
+    @property
+    def parameterization(self) -> Parameterization:
+        """What `predict` returns."""
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """How many pixels wide one latent is (8 for Stable Diffusion)."""
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """In which the network computes; float16 asks the trainer for loss scaling."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents are expected."""
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """File-metadata about the model: architecture, checkpoint name, ..."""
 
     def tokenize(self, prompt: str, num_vectors: int) -> TokenizedPrompt:
         """Tokenise a prompt once, keeping places for the word.

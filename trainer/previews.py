@@ -41,14 +41,16 @@ def preview_grid(
 
     Args:
         model: the model that the word was learned on.
-        pictures: those it was learned from; the first `settings.previews` are shown.
-        settings: those of the run; `previews` is at least 1.
+        pictures: those it was learned from; as many are shown as are drawn.
+        settings: those of the run. Where `previews` is 0, nothing is drawn and there is no
+            second row.
         embedding: the word.
 
     Returns:
         float32 [height, width, 3] in 0..1.
     """
-    shown = [fit(p, settings.resolution, settings.alpha)[0] for p in pictures[: settings.previews]]
+    places = settings.previews or min(len(pictures), len(PROMPTS[settings.learn]))
+    shown = [fit(p, settings.resolution, settings.alpha)[0] for p in pictures[:places]]
     latent_shape = tuple(model.encode_pictures(shown[0][None]).shape[1:])
     vectors = embedding.rows_for({e.key: e.width for e in model.text_encoders})
     prompts = PROMPTS[settings.learn]
@@ -62,7 +64,7 @@ def preview_grid(
         ).cpu()
         for i in range(settings.previews)
     ]
-    return torch.cat([_row(row, settings.previews) for row in (shown, drawn)])
+    return torch.cat([_row(row, places) for row in (shown, drawn) if row])
 
 
 def _row(squares: Sequence[Tensor], places: int) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from .embedding import KEY_OF_WIDTH, Embedding
-from .picture_files import write_picture
+from .picture_files import open_picture, write_picture
 from .refused import Refused
 
 
@@ -58,7 +60,7 @@ def _a1111_dictionary(embedding: Embedding) -> dict[str, object]:
         "string_to_token": {"*": 265},
         "string_to_param": {"*": rows},
         "name": embedding.name,
-        "step": int(step) if step.isdecimal() else None,
+        "step": int(step) if re.fullmatch("[0-9]{1,12}", step) else None,
         "sd_checkpoint": notes.get("sd_checkpoint"),
         "sd_checkpoint_name": notes.get("sd_checkpoint_name"),
     }
@@ -86,9 +88,10 @@ def _encode_picture(embedding: Embedding) -> bytes:
 def _cover(embedding: Embedding) -> Image.Image:
     """The thumbnail in the metadata, or plain grey."""
     head, _, data = embedding.metadata.get("modelspec.thumbnail", "").partition(";base64,")
-    if head in ("data:image/jpeg", "data:image/png", "data:image/webp"):
-        picture: Image.Image = Image.open(BytesIO(base64.b64decode(data)))
-        return picture.convert("RGB")
+    if head.startswith("data:image/"):
+        # A thumbnail that cannot be read is no reason to keep a word from being saved.
+        with contextlib.suppress(Exception):
+            return open_picture(base64.b64decode(data)).convert("RGB")
     return Image.new("RGB", (512, 512), (127, 127, 127))
 
 

@@ -20,7 +20,7 @@ from .errors import InputError
 from .layouts import Content, Words, by_encoder, find_words
 from .picture_files import read_picture
 from .refused import DAMAGED, Refused
-from .unpickling import read_torch_file
+from .torch_files import read_torch_file
 
 __all__ = ["FORMATS", "READABLE_SUFFIXES", "read_embedding", "read_words", "write_embedding"]
 
@@ -106,9 +106,11 @@ _GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
 """Names that diffusers gives to every embedding; the word inside tells more."""
 
 _MEGABYTE = 1024 * 1024
-_MAX_HEADER = 16 * _MEGABYTE
+_MAX_HEADER = 2 * _MEGABYTE
+_MAX_TENSORS = 10_000
 _MAX_TORCH = 16 * _MEGABYTE
 _MAX_PICTURE = 64 * _MEGABYTE
+_LORA_OR_MODEL = "has too many parts for an embedding: it is a LoRA or a model."
 _OTHER_SUFFIXES: Mapping[str, str] = {
     ".optim": "is the state of an optimizer: choose the file of the same name without “.optim”.",
     ".ckpt": "is a model, not an embedding: load it with a checkpoint loader.",
@@ -165,12 +167,17 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 def _read_safetensors(path: Path) -> Content:
     """Any size of file: the tensors are windows into it, read when their values are."""
-    with path.open("rb") as file:
-        if int.from_bytes(file.read(8), "little") > min(_MAX_HEADER, path.stat().st_size):
-            raise Refused(DAMAGED)
+    with path.open("rb") as start:
+        header_size = int.from_bytes(start.read(8), "little")
+    if header_size > path.stat().st_size:
+        raise Refused(DAMAGED)
+    if header_size > _MAX_HEADER:
+        raise Refused(_LORA_OR_MODEL)
     with safe_open(path, framework="pt", device="cpu") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a mapping
-        return Content(tensors, file.metadata() or {})
+        keys = file.keys()
+        if len(keys) > _MAX_TENSORS:
+            raise Refused(_LORA_OR_MODEL)
+        return Content({key: file.get_tensor(key) for key in keys}, file.metadata() or {})
 
 
 def _metadata(content: Content) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
@@ -27,7 +27,8 @@ Pixels = NDArray[np.uint8]
 
 _CHUNK = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
-_MAX_JSON = 3 * 1024 * 1024
+_MAX_JSON = 2 * 1024 * 1024
+_TOO_MANY = "has too many vectors for a picture: use .safetensors."
 _MIN_HEIGHT = 64
 _NIBBLE, _FOUR = np.uint8(15), np.uint8(4)
 _NO_EMBEDDING = "is a picture without an embedding: choose the picture that was shared as one."
@@ -46,16 +47,27 @@ def read_picture(content: bytes) -> object:
         Refused: there is no embedding in the picture, or it is too large.
         Exception: of any type, where the file is damaged.
     """
-    _check_size(_webp_size(content), len(content))
-    with Image.open(BytesIO(content), formats=("PNG", "WEBP")) as picture:
-        _check_size(picture.size, len(content))
+    with open_picture(content) as picture:
         text = getattr(picture, "text", {}).get(_CHUNK)
         if isinstance(text, str):
-            if len(text) > _MAX_JSON * 4 // 3:
-                raise Refused("has too many vectors for a picture: use another format.")
+            if len(text) > _MAX_JSON * 4 // 3 + 4:
+                raise Refused(_TOO_MANY)
             return _from_json(base64.b64decode(text))
-        pixels = np.asarray(picture.convert("RGB"))
-    return _from_json(_unzip(decode_pixels(pixels)))
+        data = decode_pixels(np.asarray(picture.convert("RGB")))
+    return _from_json(_unzip(data))
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Open a PNG, WebP or JPEG picture of moderate size.
+
+    Raises:
+        Refused: it is too large.
+        Exception: of any type, where the file is damaged.
+    """
+    _check_size(_webp_size(content), len(content))
+    picture: Image.Image = Image.open(BytesIO(content), formats=("PNG", "WEBP", "JPEG"))
+    _check_size(picture.size, len(content))
+    return picture
 
 
 def write_picture(data: Mapping[str, object], picture: Image.Image) -> bytes:
@@ -70,7 +82,7 @@ def write_picture(data: Mapping[str, object], picture: Image.Image) -> bytes:
     """
     encoded = json.dumps(data, default=_tensor_to_json).encode()
     if len(encoded) > _MAX_JSON:
-        raise Refused("has too many vectors for a picture: save it as .safetensors.")
+        raise Refused(_TOO_MANY)
     picture = picture.convert("RGB")
     if picture.height < _MIN_HEIGHT:
         picture = picture.resize((picture.width, _MIN_HEIGHT))
@@ -122,19 +134,20 @@ def decode_pixels(canvas: Pixels) -> bytes:
     low, high = nibbles[:, : black[0]], nibbles[:, black[-1] + 1 :]
     if low.shape != high.shape or not low.size:
         raise Refused(_NO_EMBEDDING)
-    return bytes(_whiten(high.ravel()) << _FOUR | _whiten(low.ravel()))
+    # What compresses at all is shorter than the limit on what it expands to.
+    low, high = (_whiten(half.reshape(-1)[:_MAX_JSON]) for half in (low, high))
+    return bytes(high << _FOUR | low)
 
 
 def pseudo_random(count: int) -> Pixels:
     """The first numbers of AUTOMATIC1111's sequence: 253, 242, 127, 44, …; uint8 [count]."""
-    return np.fromiter(_sequence(count), np.uint8, count)
-
-
-def _sequence(count: int) -> Iterator[int]:
-    seed = 0
-    for _ in range(count):
-        seed = (1664525 * seed + 1013904223) % 2**32
-        yield seed % 255
+    # Each number is 1664525 times the one before, plus a constant, and all wraps at 2**32.
+    powers = np.full(count, 1664525, np.uint32)
+    powers[:1] = 1
+    powers = np.multiply.accumulate(powers, dtype=np.uint32)
+    seeds = np.cumsum(powers, dtype=np.uint32) * np.uint32(1013904223)
+    numbers: Pixels = (seeds % np.uint32(255)).astype(np.uint8)
+    return numbers
 
 
 def _whiten(nibbles: Pixels) -> Pixels:
@@ -172,7 +185,7 @@ def _unzip(data: bytes) -> bytes:
 
 def _from_json(encoded: bytes) -> object:
     if len(encoded) > _MAX_JSON:
-        raise Refused("has too many vectors for a picture: use another format.")
+        raise Refused(_TOO_MANY)
     return json.loads(encoded, object_hook=_tensor_from_json)
 
 
@@ -190,14 +203,16 @@ def _tensor_to_json(value: object) -> object:
 
 def _webp_size(content: bytes) -> tuple[int, int]:
     """Width and height, before Pillow, which allocates both when it opens a WebP file."""
-    kind, head = content[8:16], content[20:30].ljust(10, b"\0")
+    kind, head = content[8:16], content[20:30]
     if kind == b"WEBPVP8X":
         return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
     if kind == b"WEBPVP8L":
         bits = int.from_bytes(head[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"WEBPVP8 ":
-        raise Refused("is a lossy WebP picture, which cannot carry an embedding: find its PNG.")
+        return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(
+            head[8:10], "little"
+        ) & 0x3FFF
     return 0, 0
 
 

@@ -1,4 +1,4 @@
-"""Reads the data in files of `torch.save`, without Python's pickle and so without running code.
+"""Runs the pickles of `torch.save` as far as they build data, and without Python's pickle.
 
 A pickle is a program. This interpreter knows only the instructions that build dictionaries,
 lists, tuples, text and numbers, and calls only the six functions in `_BUILDERS`, all its own.
@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import math
 import pickletools
-import struct
-import zipfile
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from typing import Any
 
 import torch
@@ -28,9 +25,6 @@ Storages = Callable[[str, torch.dtype], "Tensor | None"]
 MAX_PROGRAM = 256 * 1024
 """Bytes of a pickle without its tensors; an embedding has less than a thousand."""
 
-_MAX_ZIP_ENTRIES = 1000
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-
 _STORAGE_TYPES: Mapping[str, torch.dtype] = {
     "torch FloatStorage": torch.float32,
     "torch HalfStorage": torch.float16,
@@ -43,91 +37,6 @@ _STORAGE_TYPES: Mapping[str, torch.dtype] = {
     "torch ByteStorage": torch.uint8,
     "torch BoolStorage": torch.bool,
 }
-
-
-def read_torch_file(content: bytes) -> object:
-    """The dictionary, list or tensor that `torch.save` wrote.
-
-    Args:
-        content: a whole file in the zip format of PyTorch 1.6 and newer, or in the older one.
-
-    Returns:
-        dictionaries, lists, tuples, text, numbers and CPU tensors; a tensor may share the
-        memory of `content`. `OrderedDict` and `ParameterDict` come back as dictionaries.
-
-    Raises:
-        Refused: the file holds more than data.
-        Exception: of any type, where the file is damaged.
-    """
-    if content.startswith(_LEGACY_MAGIC):
-        return _read_legacy(content)
-    return _read_zip(content)
-
-
-def _read_zip(content: bytes) -> object:
-    # Entries of the directory cost far more memory than file, so they are counted first.
-    if content.count(b"PK\x01\x02") > _MAX_ZIP_ENTRIES:
-        raise Refused("has too many parts for an embedding: it is a model or an archive.")
-    with zipfile.ZipFile(BytesIO(content)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise Refused("is compressed, which PyTorch never does: unpack it if it is an archive.")
-        programs = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
-        if len(programs) != 1:
-            raise Refused("is an archive, not an embedding: unpack it and use the file inside.")
-        root = programs[0].removesuffix("data.pkl")
-        known: dict[str, Tensor] = {}
-
-        def storage(key: str, dtype: torch.dtype) -> Tensor:
-            if key not in known:
-                known[key] = _elements(archive.read(f"{root}data/{key}"), dtype)
-                if sum(s.nbytes for s in known.values()) > len(content):
-                    raise Refused(DAMAGED)
-            return known[key]
-
-        return run_program(archive.read(programs[0]), storage)
-
-
-def _read_legacy(content: bytes) -> object:
-    """Five pickles (magic, version, platform, object, storage keys), then the storages."""
-    view, ends, start = memoryview(content), [0], 0
-    for _ in range(5):
-        start += _program_length(bytes(view[start : start + MAX_PROGRAM]))
-        ends.append(start)
-    program, keys = content[ends[3] : ends[4]], run_program(content[ends[4] : ends[5]], _absent)
-    types: dict[str, torch.dtype] = {}
-
-    def note_type(key: str, dtype: torch.dtype) -> None:
-        types[key] = dtype
-
-    run_program(program, note_type)
-    known: dict[str, Tensor] = {}
-    if not isinstance(keys, list):
-        raise Refused(DAMAGED)
-    for key in keys:
-        (count,) = struct.unpack_from("<q", content, start)
-        end = start + 8 + count * types[key].itemsize
-        if count < 0 or end > len(content):
-            raise Refused(DAMAGED)
-        known[key] = _elements(view[start + 8 : end], types[key])
-        start = end
-    return run_program(program, lambda key, _: known[key])
-
-
-def _absent(key: str, dtype: torch.dtype) -> None:
-    return None
-
-
-def _program_length(content: bytes) -> int:
-    """Where the first pickle in `content` ends; an error where it does not."""
-    *_, (_, _, last) = pickletools.genops(content)
-    return (last or 0) + 1
-
-
-def _elements(raw: bytes | memoryview, dtype: torch.dtype) -> Tensor:
-    # bytearray: torch wants memory that may be written, even if nobody does.
-    return (
-        torch.frombuffer(bytearray(raw), dtype=dtype) if len(raw) else torch.empty(0, dtype=dtype)
-    )
 
 
 class _ParameterDict(dict[object, object]):
@@ -237,7 +146,7 @@ def run_program(program: bytes, storages: Storages) -> object:
         elif name == "BUILD":
             _set_state(stack[-2], stack.pop())
         elif name == "BINPERSID":
-            stack.append(_storage(stack.pop(), storages))
+            stack.append(_persistent(stack.pop(), storages))
         elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else pop_to_mark()
             _set_items(stack[-1], items)
@@ -279,13 +188,13 @@ def _set_state(target: object, state: object) -> None:
     target.set_state(state)
 
 
-def _storage(identity: object, storages: Storages) -> object:
-    if not isinstance(identity, tuple) or identity[0] != "storage":
-        raise Refused(DAMAGED)
-    dtype, key = identity[1], identity[2]
-    if not isinstance(dtype, torch.dtype) or not isinstance(key, str):
-        raise Refused(DAMAGED)
-    return storages(key, dtype)
+def _persistent(identity: object, storages: Storages) -> object:
+    match identity:
+        case ("storage", torch.dtype() as dtype, str() as key, *_):
+            return storages(key, dtype)
+        case ("module", known, *_):  # A class and its source code, before PyTorch 1.6.
+            return known
+    raise Refused(DAMAGED)
 
 
 def _set_items(target: object, items: list[object]) -> None:

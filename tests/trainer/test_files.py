@@ -1,0 +1,380 @@
+"""Reading what tools write, and writing what tools read."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from support.wild import LAYOUTS, WILD, G, H, L, T5, a1111, lora, paper, rows, wild, write
+from textual_inversion.trainer import files
+from textual_inversion.trainer.embedding import Embedding
+from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.files import (
+    FORMATS,
+    READABLE_SUFFIXES,
+    read_embedding,
+    read_words,
+    write_embedding,
+)
+
+REAL = {
+    "EasyNegative.safetensors": {"clip_l": (8, 768)},
+    "a1111_image_embedding_gasai-yuno-1000.png": {"clip_l": (8, 768)},
+    "bad-hands-5.pt": {"clip_l": (2, 768)},
+    "bad_prompt_version2.pt": {"clip_l": (8, 768)},
+    "badhandv4.pt": {"clip_l": (6, 768)},
+    "cat-toy_learned_embeds.bin": {"clip_l": (1, 768)},
+    "gasai-yuno-1000.pt": {"clip_l": (8, 768)},
+    "gta5-artwork_learned_embeds.bin": {"clip_l": (1, 768)},
+    "legacy_unsafe_pickle/anya.pt": {"clip_l": (1, 768)},
+    "neg_Colorizer768-neutral.pt": {"clip_h": (43, 1024)},
+    "ttekcor_learned_embeds.safetensors": {"clip_l": (1, 768)},
+    "unaestheticXLv31.safetensors": {"clip_l": (8, 768), "clip_g": (8, 1280)},
+}
+
+
+def shapes(embedding: Embedding) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in embedding.vectors.items()}
+
+
+def assert_vectors(embedding: Embedding, expected: dict[str, torch.Tensor]) -> None:
+    assert set(embedding.vectors) == set(expected)
+    for key, tensor in expected.items():
+        assert torch.equal(embedding.vectors[key], tensor), key
+
+
+# Files of the community
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(name):
+    embedding = read_embedding(wild(name))
+    assert shapes(embedding) == REAL[name]
+    assert embedding.name == Path(name).stem
+
+
+def test_no_real_file_is_untested():
+    if not WILD.is_dir():
+        pytest.skip("no community files beside the repository")
+    found = {str(p.relative_to(WILD)) for p in WILD.rglob("*") if p.is_file()}
+    assert found == {*REAL, "reneg_sd1.5.bin", "cloneofsimo_lora_disney.safetensors"}
+
+
+@pytest.mark.parametrize("name", [n for n in REAL if n.endswith((".pt", ".bin")) and "/" not in n])
+def test_our_unpickling_agrees_with_torch(name):
+    data = torch.load(wild(name), weights_only=True, map_location="cpu")
+    tensor = next(iter(data.get("string_to_param", data).values()))
+    (read,) = read_embedding(wild(name)).vectors.values()
+    assert torch.equal(read, tensor.reshape(read.shape))
+
+
+def test_real_file_of_the_paper():
+    path = wild("legacy_unsafe_pickle/anya.pt")
+    with zipfile.ZipFile(path) as archive:
+        stored = torch.frombuffer(bytearray(archive.read("archive/data/1")), dtype=torch.float32)
+    assert_vectors(read_embedding(path), {"clip_l": stored[None]})
+
+
+def test_notes_of_a1111_become_metadata():
+    assert read_embedding(wild("bad-hands-5.pt")).metadata == {
+        "name": "bad-hands-5",
+        "step": "1364",
+        "sd_checkpoint": "7ab762a7",
+        "sd_checkpoint_name": "blossom-extract",
+    }
+    assert read_embedding(wild("neg_Colorizer768-neutral.pt")).metadata == {
+        "name": "neg_Colorizer768-Neutral2"
+    }
+
+
+def test_metadata_of_safetensors_is_kept():
+    metadata = read_embedding(wild("unaestheticXLv31.safetensors")).metadata
+    assert metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/textual-inversion"
+
+
+def test_words_inside_a_real_lora():
+    path = wild("cloneofsimo_lora_disney.safetensors")
+    assert sorted(read_words(path)) == ["s1", "s2"]
+    with pytest.raises(InputError, match=r"holds 2 words: choose one of “s1”, “s2”"):
+        read_embedding(path)
+    first, second = read_embedding(path, "<s1>"), read_embedding(path, "s2")
+    assert (first.name, second.name) == ("s1", "s2")
+    assert shapes(first) == {"clip_l": (1, 768)}
+    assert not torch.equal(first.vectors["clip_l"], second.vectors["clip_l"])
+
+
+# What tools write
+
+
+@pytest.mark.parametrize("tool", LAYOUTS)
+def test_layouts(tool, tmp_path):
+    suffix, content, expected = LAYOUTS[tool]
+    path = write(content, tmp_path / f"word{suffix}")
+    assert_vectors(read_embedding(path), expected)
+    assert read_embedding(path).name == "word"
+    assert read_embedding(path, "other").name == "other"
+
+
+@pytest.mark.parametrize("tool", [t for t, (suffix, *_) in LAYOUTS.items() if suffix == ".pt"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"_use_new_zipfile_serialization": False},
+        {"pickle_protocol": 4},
+        {"pickle_protocol": 4, "_use_new_zipfile_serialization": False},
+    ],
+    ids=["before 1.6", "protocol 4", "before 1.6, protocol 4"],
+)
+def test_other_pickles(tool, options, tmp_path):
+    _, content, expected = LAYOUTS[tool]
+    if tool == "paper" and "pickle_protocol" in options:
+        pytest.skip("no tool saved a module in that protocol")
+    torch.save(content, tmp_path / "word.pt", **options)
+    assert_vectors(read_embedding(tmp_path / "word.pt"), expected)
+
+
+def test_strided_and_shared_tensors(tmp_path):
+    both = rows(6, 768)
+    path = write([both[::2], both.T[:, :1].T.contiguous()], tmp_path / "word.pt")
+    assert_vectors(read_embedding(path), {"clip_l": torch.cat([both[::2], both[:1]])})
+
+
+def test_metadata_of_other_tools(tmp_path):
+    notes = {"name": '"my word"', "step": "500", "string_to_token": '{"*": 265}'}
+    path = write({"emb_params": L}, tmp_path / "word.safetensors", notes)
+    assert read_embedding(path).metadata == notes
+
+
+def test_words_of_the_paper(tmp_path):
+    path = write(paper({"*": L, "@": L + 1}), tmp_path / "word.pt")
+    with pytest.raises(InputError, match="holds 2 words: choose one of “\\*”, “@” by name"):
+        read_embedding(path)
+    assert_vectors(read_embedding(path, "@"), {"clip_l": L + 1})
+
+
+def test_two_bundles_in_a_lora(tmp_path):
+    bundle = {"bundle_emb.a.clip_l": L, "bundle_emb.b.clip_l": L + 1}
+    path = write(lora() | bundle, tmp_path / "style.safetensors")
+    assert read_words(path) == ["a", "b"]
+    assert_vectors(read_embedding(path, "b"), {"clip_l": L + 1})
+    with pytest.raises(InputError, match="holds 2 words"):
+        read_embedding(path, "c")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("read", ["learned_embeds", "learned_embeds_2"])
+def test_pair_of_diffusers(suffix, read, tmp_path):
+    write({"<cat>": L}, tmp_path / f"learned_embeds{suffix}")
+    write({"<cat>": G}, tmp_path / f"learned_embeds_2{suffix}")
+    embedding = read_embedding(tmp_path / f"{read}{suffix}")
+    assert_vectors(embedding, {"clip_l": L, "clip_g": G})
+    assert embedding.name == "cat"
+
+
+def test_neighbours_that_are_no_pair(tmp_path):
+    write({"<cat>": L}, tmp_path / "word.bin")
+    other = write({"<dog>": G}, tmp_path / "word_2.bin")
+    assert_vectors(read_embedding(tmp_path / "word.bin"), {"clip_l": L})
+    write({"<cat>": L}, other)
+    assert_vectors(read_embedding(tmp_path / "word.bin"), {"clip_l": L})
+    write(a1111(G), other)
+    assert_vectors(read_embedding(tmp_path / "word.bin"), {"clip_l": L})
+
+
+def test_zeros_of_one_encoder_are_left_out(tmp_path, caplog):
+    path = write({"clip_l": L, "clip_g": G * 0}, tmp_path / "word.safetensors")
+    assert_vectors(read_embedding(path), {"clip_l": L})
+    assert "clip_g are all zero" in caplog.text
+
+
+def test_norms_are_left_alone(tmp_path):
+    path = write({"emb_params": L * 1000}, tmp_path / "word.safetensors")
+    assert_vectors(read_embedding(path), {"clip_l": L * 1000})
+
+
+def test_name_without_its_suffix_case(tmp_path):
+    write({"emb_params": L}, tmp_path / "word.safetensors")
+    (tmp_path / "word.safetensors").rename(tmp_path / "My word.SAFETENSORS")
+    assert read_embedding(tmp_path / "My word.SAFETENSORS").name == "My word"
+
+
+# Writing
+
+SINGLE = Embedding("my-word", {"clip_l": L}, {"sd_checkpoint": "c35782bad8", "step": "70"})
+SECOND = Embedding("my-word", {"clip_h": H})
+DOUBLE = Embedding("my-word", {"clip_l": L, "clip_g": G}, {"modelspec.title": "my word"})
+TRIPLE = Embedding("my-word", {"clip_l": L, "clip_g": G, "t5xxl": T5})
+ALL_FORMATS = pytest.mark.parametrize("format", FORMATS.values(), ids=list(FORMATS))
+
+
+def save(embedding: Embedding, folder: Path, suffix: str = ".safetensors") -> Path:
+    path = folder / f"my-word{suffix}"
+    write_embedding(embedding, path)
+    return path
+
+
+@ALL_FORMATS
+@pytest.mark.parametrize("embedding", [SINGLE, SECOND], ids=["SD1", "SD2"])
+def test_round_trip(embedding, format, tmp_path):
+    read = read_embedding(save(embedding, tmp_path, format.suffix))
+    assert read.fingerprint == embedding.fingerprint
+    assert [p.name for p in tmp_path.iterdir()] == [f"my-word{format.suffix}"]
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+def test_conversion_keeps_every_bit(source, target, tmp_path):
+    first = read_embedding(save(SINGLE, tmp_path, FORMATS[source].suffix))
+    path = tmp_path / f"copy{FORMATS[target].suffix}"
+    write_embedding(first, path)
+    assert read_embedding(path, "my-word").fingerprint == SINGLE.fingerprint
+
+
+@pytest.mark.parametrize("embedding", [DOUBLE, TRIPLE], ids=["SDXL", "SD3"])
+def test_round_trip_of_several_encoders(embedding, tmp_path):
+    read = read_embedding(save(embedding, tmp_path))
+    assert read.fingerprint == embedding.fingerprint
+    assert read.metadata == embedding.metadata
+    for format in list(FORMATS.values())[1:]:
+        with pytest.raises(InputError, match=r"clip_l and clip_g.* save it as \.safetensors"):
+            save(embedding, tmp_path, format.suffix)
+
+
+def test_safetensors_layout(tmp_path):
+    with safe_open(save(SINGLE, tmp_path), "pt") as file:
+        assert file.keys() == ["emb_params"]
+        assert file.metadata() == SINGLE.metadata
+    assert load_file(tmp_path / "my-word.safetensors")["emb_params"].dtype == torch.float32
+    write_embedding(DOUBLE, tmp_path / "double.safetensors")
+    assert set(load_file(tmp_path / "double.safetensors")) == {"clip_l", "clip_g"}
+    for name, key, width in (("refiner", "clip_g", 1280), ("tiny", "clip_l", 32)):
+        path = tmp_path / f"{name}.safetensors"
+        write_embedding(Embedding(name, {key: rows(2, width)}), path)
+        assert list(load_file(path)) == [key]
+        assert read_embedding(path).widths == {key: width}
+
+
+def test_a1111_layout(tmp_path):
+    data = torch.load(save(SINGLE, tmp_path, ".pt"), weights_only=True)
+    assert torch.equal(data["string_to_param"].pop("*"), L)
+    assert data == {
+        "string_to_token": {"*": 265},
+        "string_to_param": {},
+        "name": "my-word",
+        "step": 70,
+        "sd_checkpoint": "c35782bad8",
+        "sd_checkpoint_name": None,
+    }
+
+
+def test_diffusers_layout(tmp_path):
+    data = torch.load(save(SINGLE, tmp_path, ".bin"), weights_only=True)
+    assert list(data) == ["<my-word>"]
+    assert torch.equal(data["<my-word>"], L)
+
+
+def test_same_vectors_are_not_written_again(tmp_path):
+    path = save(SINGLE, tmp_path)
+    before = path.stat()
+    write_embedding(Embedding("my-word", {"clip_l": L}, {"other": "notes"}), path)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_another_word_is_not_overwritten(tmp_path):
+    path = save(SINGLE, tmp_path)
+    before = path.read_bytes()
+    other = Embedding("my-word", {"clip_l": L + 1})
+    with pytest.raises(InputError, match=r"“my-word.safetensors” exists already"):
+        write_embedding(other, path)
+    assert path.read_bytes() == before
+    write_embedding(other, path, overwrite=True)
+    assert read_embedding(path).fingerprint == other.fingerprint
+    path.write_text("not an embedding")
+    with pytest.raises(InputError, match="exists already"):
+        write_embedding(other, path)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_error_leaves_nothing(step, tmp_path, monkeypatch):
+    path = save(SINGLE, tmp_path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+        write_embedding(Embedding("my-word", {"clip_l": L + 1}), path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["folder/word.pt", "word", "word.ckpt", "word.txt", "word.pti"])
+def test_paths_that_cannot_be_written(name, tmp_path):
+    with pytest.raises(InputError, match="cannot be written|needs a suffix"):
+        write_embedding(SINGLE, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@ALL_FORMATS
+def test_zeros_are_not_written(format, tmp_path):
+    with pytest.raises(InputError, match="nothing but zeros"):
+        save(Embedding("my-word", {"clip_l": L * 0}), tmp_path, format.suffix)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_is_listed_as_readable():
+    assert {format.suffix for format in FORMATS.values()} <= READABLE_SUFFIXES
+    assert set(files.__all__) <= set(dir(files))
+
+
+# Other readers of what we write
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+def test_diffusers_loads_what_we_write(suffix, tmp_path):
+    pytest.importorskip("diffusers")
+    from support.tiny_models import tiny
+
+    learned = rows(3, 32)
+    path = save(Embedding("my-word", {"clip_l": learned}), tmp_path, suffix)
+    pipeline = tiny("sd1", tmp_path / "model").pipeline()
+    pipeline.load_textual_inversion(str(path), token="my-word")
+    tokens = pipeline.tokenizer.convert_tokens_to_ids(["my-word", "my-word_1", "my-word_2"])
+    vocabulary = pipeline.text_encoder.get_input_embeddings().weight
+    assert torch.equal(vocabulary[tokens], learned)
+
+
+def test_diffusers_takes_the_word_from_its_own_format(tmp_path):
+    pytest.importorskip("diffusers")
+    from support.tiny_models import tiny
+
+    path = save(Embedding("my-word", {"clip_l": rows(1, 32)}), tmp_path, ".bin")
+    pipeline = tiny("sd1", tmp_path / "model").pipeline()
+    pipeline.load_textual_inversion(str(path))
+    assert "<my-word>" in pipeline.tokenizer.get_vocab()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+@pytest.mark.parametrize("embedding", [SINGLE, SECOND], ids=["SD1", "SD2"])
+def test_host_loads_what_we_write(embedding, suffix, tmp_path, host_modules):
+    from comfy.sd1_clip import load_embed
+
+    save(embedding, tmp_path, suffix)
+    ((key, tensor),) = embedding.vectors.items()
+    assert torch.equal(load_embed("my-word", str(tmp_path), tensor.shape[1], key), tensor)
+
+
+@pytest.mark.host
+def test_host_loads_several_encoders(tmp_path, host_modules):
+    from comfy.sd1_clip import load_embed
+
+    save(TRIPLE, tmp_path)
+    for key, tensor in TRIPLE.vectors.items():
+        assert torch.equal(load_embed("my-word", str(tmp_path), tensor.shape[1], key), tensor)

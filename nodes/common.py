@@ -1,0 +1,48 @@
+"""What several nodes share: socket types, and inputs made from the trainer's settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..trainer.settings import Choice, described_fields
+
+CATEGORY = "textual inversion"
+
+EmbeddingSocket = io.Custom("EMBEDDING")
+"""Carries a `trainer.embedding.Embedding`."""
+
+LossMapSocket = io.Custom("LOSS_MAP")
+"""The host's own type for a list of losses, as its Plot Loss Graph takes it."""
+
+
+def setting_inputs() -> list[io.Input]:
+    """One input for each of the trainer's settings, with the setting's words as tooltip."""
+    return [_input(field.name, field.default, choice) for field, choice in described_fields()]
+
+
+def _input(name: str, default: Any, choice: Choice) -> io.Input:
+    common: dict[str, Any] = {"default": default, "tooltip": choice.help}
+    kind: Any = _kind(default, choice)
+    if choice.advanced and "advanced" in inspect.signature(kind).parameters:
+        common["advanced"] = True
+    if choice.options:
+        return kind(name, options=list(choice.options), **common)
+    if isinstance(default, bool | str):
+        return kind(name, **common)
+    if name == "seed":
+        common["control_after_generate"] = False
+    limits = {"min": choice.minimum, "max": choice.maximum, "step": choice.step or 1}
+    return kind(name, **limits, **common)
+
+
+def _kind(default: Any, choice: Choice) -> type[io.Input]:
+    if choice.options:
+        return io.Combo.Input
+    if isinstance(default, bool):
+        return io.Boolean.Input
+    if isinstance(default, str):
+        return io.String.Input
+    return io.Float.Input if isinstance(default, float) else io.Int.Input

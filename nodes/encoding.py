@@ -1,0 +1,110 @@
+"""Prompts with live vectors through the host's text encoders, batched and differentiably.
+
+Every family combines its encoders in code of its own (`encode_token_weights`). That code
+runs here as it stands, one prompt at a time, but each encoder inside it answers from one
+batched pass over all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .residency import OutOfPlace
+from .words import HostEncoder
+
+Tokens = Sequence[Any]
+"""Ids, embedding tensors, and pairs (encoder key, index) where a live vector goes."""
+
+Encoded = tuple[Tensor, Tensor | None, dict[str, Tensor]]
+"""Hidden states [chunks, tokens, width], pooled output [chunks, width], other outputs."""
+
+
+def encode_prompts(
+    cond_stage_model: Any,
+    encoders: Sequence[HostEncoder],
+    prompts: Sequence[Mapping[str, Any]],
+    vectors: Mapping[str, Tensor],
+) -> list[dict[str, Any]]:
+    """Encode tokenised prompts; each result is what the host's CLIP gives for a prompt.
+
+    Returns:
+        for each prompt `cond` [1, tokens, width], `pooled_output` and what else the family
+        has.
+    """
+    with ExitStack() as stack:
+        for encoder in encoders:
+            chunks = [
+                [token[0] for token in chunk]
+                for prompt in prompts
+                for chunk in encoder.tokens_of(prompt)
+            ]
+            stack.enter_context(_answering_from(encoder.model, chunks, vectors))
+        results = []
+        for prompt in prompts:
+            cond, pooled, *extra = cond_stage_model.encode_token_weights(prompt)
+            results.append({"cond": cond, "pooled_output": pooled, **(extra[0] if extra else {})})
+    return results
+
+
+@contextmanager
+def _answering_from(
+    model: Any, chunks: Sequence[Tokens], vectors: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Let an encoder answer from one batched pass over these chunks."""
+    answers: dict[Hashable, Encoded] = {}
+
+    def learn(wanted: Sequence[Tokens]) -> None:
+        missing = {_identity(c): c for c in wanted if _identity(c) not in answers}
+        for length in {len(c) for c in missing.values()}:
+            group = {k: c for k, c in missing.items() if len(c) == length}
+            encoded = _forward(model, [_alive(c, vectors) for c in group.values()])
+            for i, key in enumerate(group):
+                answers[key] = _map(encoded, lambda t, i=i: t[i : i + 1])  # type: ignore[misc]
+
+    def encode(wanted: Sequence[Tokens]) -> tuple[Any, ...]:
+        learn(wanted)
+        parts = [answers[_identity(c)] for c in wanted]
+        hidden, pooled, extra = (
+            torch.cat([p[0] for p in parts]),
+            None if parts[0][1] is None else torch.cat([p[1] for p in parts if p[1] is not None]),
+            {k: torch.cat([p[2][k] for p in parts]) for k in parts[0][2]},
+        )
+        return (hidden, pooled, extra) if extra else (hidden, pooled)
+
+    learn(chunks)
+    model.encode = encode
+    try:
+        yield
+    finally:
+        del model.encode
+
+
+def _forward(model: Any, chunks: Sequence[Tokens]) -> Encoded:
+    hidden, pooled, *extra = model(chunks)
+    return _map((hidden, pooled, extra[0] if extra else {}), lambda t: t.as_subclass(Tensor))
+
+
+def _map(encoded: Encoded, function: Callable[[Tensor], Tensor]) -> Encoded:
+    hidden, pooled, extra = encoded
+    return (
+        function(hidden),
+        None if pooled is None else function(pooled),
+        {k: function(v) for k, v in extra.items()},
+    )
+
+
+def _alive(chunk: Tokens, vectors: Mapping[str, Tensor]) -> list[Any]:
+    """Put the vectors where they go."""
+    return [
+        vectors[token[0]][token[1]].as_subclass(OutOfPlace) if isinstance(token, tuple) else token
+        for token in chunk
+    ]
+
+
+def _identity(chunk: Tokens) -> Hashable:
+    return tuple(token if isinstance(token, int | tuple) else id(token) for token in chunk)

@@ -1,0 +1,95 @@
+"""Nodes that read and write embedding files."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..trainer.embedding import Embedding
+from ..trainer.files import FORMATS
+from . import library
+from .common import CATEGORY, EmbeddingSocket
+
+
+class SaveEmbedding(io.ComfyNode):
+    """EMBEDDING -> file in the embeddings folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="TextualInversionSave",
+            display_name="Save Embedding",
+            category=CATEGORY,
+            description="Writes a word into the embeddings folder, where every prompt finds it as "
+            "embedding:NAME.",
+            is_output_node=True,
+            inputs=[
+                EmbeddingSocket.Input("embedding", tooltip="The word to save."),
+                io.String.Input(
+                    "name",
+                    default="",
+                    tooltip="The word, and the name of the file. Empty keeps the name that the "
+                    "word was trained or loaded under.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="safetensors",
+                    tooltip="safetensors is read by every current tool. "
+                    + " ".join(f"{key}: {form.help}" for key, form in FORMATS.items()),
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip="Replace an embedding of this name. Off: it is refused, unless it is "
+                    "the same word.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="prompt", tooltip="embedding:NAME, ready for a prompt."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, embedding: Embedding, name: str, format: str, overwrite: bool
+    ) -> io.NodeOutput:
+        """Write the file."""
+        named = embedding.renamed(name.strip()) if name.strip() else embedding
+        path = library.save(named, format, overwrite=overwrite)
+        return io.NodeOutput(f"embedding:{named.name}", ui={"text": [f"Saved {path.name}"]})
+
+
+class LoadEmbedding(io.ComfyNode):
+    """File in the embeddings folder -> EMBEDDING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host; the list of files is made anew each time."""
+        return io.Schema(
+            node_id="TextualInversionLoad",
+            display_name="Load Embedding",
+            category=CATEGORY,
+            description="Reads a word from the embeddings folder, whichever tool made it.",
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=library.list_files(),
+                    tooltip="A file in the embeddings folder or below. Press R to refresh the "
+                    "list.",
+                )
+            ],
+            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        """Notice a changed file under the same name."""
+        return library.fingerprint(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Read the file."""
+        return io.NodeOutput(library.read(file))

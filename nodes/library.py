@@ -1,0 +1,92 @@
+"""The host's embeddings folders: what is there, and where new words go."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import folder_paths
+
+from ..trainer.embedding import Embedding, check_name
+from ..trainer.errors import InputError
+from ..trainer.files import FORMATS, read_embedding, write_embedding
+
+SUFFIXES = frozenset(f.suffix for f in FORMATS.values())
+
+
+def list_files() -> list[str]:
+    """All embedding files below the embeddings folders, as the user names them."""
+    names: set[str] = set()
+    for folder in _folders():
+        names.update(
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and ".preview." not in path.name
+        )
+    return sorted(names, key=str.lower)
+
+
+def find(file: str) -> Path:
+    """Where a listed file lies.
+
+    Raises:
+        InputError: it is not (any more) in an embeddings folder.
+    """
+    for folder in _folders():
+        path = folder / file
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if inside and path.suffix.lower() in SUFFIXES and path.is_file():
+            return path
+    raise InputError(
+        f"There is no embedding “{file}” in the embeddings folder: choose another, or put the "
+        "file there and press R to refresh the list."
+    )
+
+
+def read(file: str) -> Embedding:
+    """Read a listed file."""
+    return read_embedding(find(file))
+
+
+def fingerprint(file: str) -> str:
+    """SHA-256 of a listed file's bytes, so that a changed file is noticed."""
+    return hashlib.sha256(find(file).read_bytes()).hexdigest()
+
+
+def target(name: str, file_format: str = "safetensors") -> Path:
+    """Where a word of this name is saved: the first embeddings folder.
+
+    Raises:
+        InputError: the name is unusable.
+    """
+    return _folders()[0] / f"{check_name(name)}{FORMATS[file_format].suffix}"
+
+
+def check_free(name: str) -> None:
+    """Refuse a name under which the host would find another embedding.
+
+    Raises:
+        InputError: there is one in some format, in any folder.
+    """
+    wanted = check_name(name)
+    for file in list_files():
+        if Path(file).with_suffix("").as_posix() == wanted:
+            raise InputError(
+                f"An embedding “{file}” exists already: choose another name, or turn on overwrite."
+            )
+
+
+def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: bool) -> Path:
+    """Write a word into the embeddings folder, whole or not at all.
+
+    Raises:
+        InputError: the name is taken (and not by the same vectors) or unusable.
+    """
+    path = target(embedding.name, file_format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_embedding(embedding, path, overwrite=overwrite)
+    return path
+
+
+def _folders() -> list[Path]:
+    return [Path(folder) for folder in folder_paths.get_folder_paths("embeddings")]

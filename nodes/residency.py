@@ -1,0 +1,171 @@
+"""What must hold around the host's network while gradients flow through it.
+
+Each context manager changes one thing and puts the original object back, whatever
+happens in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..trainer.errors import InputError
+
+PLAIN_TENSORS = (Tensor, nn.Parameter)
+
+
+@contextmanager
+def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Swap all weights and buffers for frozen ordinary tensors on the same memory.
+
+    The host runs its nodes in inference mode, so that what it loads are inference tensors,
+    which autograd refuses. An alias shares their memory and is refused nothing. A weight
+    that the host keeps off the compute device gets a private copy there for the time
+    being, because the host could evict a shared one between forward and backward.
+
+    Raises:
+        InputError: weights that are quantised or not in memory at all.
+    """
+    swapped: list[tuple[dict[str, Any], str, Tensor]] = []
+    aliases: dict[int, Tensor] = {}
+    try:
+        for part in module.modules():
+            for kind in ("weight", "bias"):
+                if getattr(part, f"{kind}_lowvram_function", None) is not None:
+                    raise InputError(
+                        "This model is patched (by a LoRA, say) and does not fit into the GPU's "
+                        "memory: start ComfyUI with --disable-dynamic-vram, lower the resolution, "
+                        "or train without the patch."
+                    )
+            for table in (part._parameters, part._buffers):
+                for name, original in table.items():
+                    if original is None:
+                        continue
+                    if id(original) not in aliases:
+                        aliases[id(original)] = _resident(original, device)
+                    alias = aliases[id(original)]
+                    swapped.append((table, name, original))
+                    table[name] = (
+                        nn.Parameter(alias, requires_grad=False)
+                        if table is part._parameters
+                        else alias
+                    )
+        yield
+    finally:
+        for table, name, original in swapped:
+            table[name] = original
+
+
+def _resident(original: Tensor, device: torch.device) -> Tensor:
+    if type(original) not in PLAIN_TENSORS:
+        raise InputError(
+            f"The model's weights are quantised ({type(original).__name__}), which cannot be "
+            "trained through: load the model in fp16, bf16 or fp32."
+        )
+    if original.is_meta:
+        raise InputError(
+            "The model's weights are not in memory: start ComfyUI with --disable-dynamic-vram."
+        )
+    if original.device != device:
+        return original.detach().to(device, copy=True)
+    return alias_of(original)
+
+
+def alias_of(original: Tensor) -> Tensor:
+    """An ordinary tensor on the memory of one that may be an inference tensor.
+
+    An inference tensor cannot hand out such a view, but its memory can be shared.
+    """
+    alias = torch.empty(0, dtype=original.dtype, device=original.device)
+    return alias.set_(
+        original.untyped_storage(), original.storage_offset(), original.shape, original.stride()
+    )
+
+
+@contextmanager
+def raw_output(base: Any) -> Iterator[None]:
+    """Make `base.apply_model` return what the network says instead of the denoised latents.
+
+    Everything else that the host does around its network (casts, pooled output, patches,
+    wrappers) then also happens while training.
+    """
+    sampling = base.model_sampling
+    sampling.calculate_denoised = lambda sigma, model_output, model_input: model_output
+    try:
+        yield
+    finally:
+        del sampling.calculate_denoised
+
+
+@contextmanager
+def training_flag() -> Iterator[None]:
+    """Tell the host to use operations that have a gradient."""
+    before = getattr(comfy.model_management, "in_training", False)
+    comfy.model_management.in_training = True
+    try:
+        yield
+    finally:
+        comfy.model_management.in_training = before
+
+
+@contextmanager
+def checkpointed(module: nn.Module) -> Iterator[None]:
+    """Keep only the inputs of each block and compute its inside again on the way back."""
+    blocks = [block for child in module.children() for block in _blocks(child)]
+    try:
+        for block in blocks:
+            block.forward = _checkpointing(block.forward)
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules inside lists and sequences: those that are called as one."""
+    if not isinstance(module, nn.ModuleList | nn.Sequential):
+        return
+    for child in module.children():
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            yield from _blocks(child)
+        elif next(child.children(), None) is not None:
+            yield child
+
+
+def _checkpointing(forward: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # The host writes the place in the network into these as it goes along; the second
+        # pass must see what the first one saw.
+        kwargs = {k: dict(v) if isinstance(v, dict) else v for k, v in kwargs.items()}
+        args = tuple(dict(a) if isinstance(a, dict) else a for a in args)
+        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    return run
+
+
+def sdpa(original: Any, *args: Any, **kwargs: Any) -> Any:
+    """An attention override: PyTorch's own, whatever the host was started with.
+
+    Sage, flash and quantised kernels have no gradient, or a wrong one.
+    """
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+
+class OutOfPlace(Tensor):
+    """A tensor whose `+=` and the like make a new one.
+
+    The host's encoder layers write `x += ...`, which overwrites what autograd has saved.
+    This type spreads through everything computed from it.
+    """
+
+    __iadd__ = Tensor.__add__
+    __isub__ = Tensor.__sub__
+    __imul__ = Tensor.__mul__
+    __itruediv__ = Tensor.__truediv__

@@ -1,0 +1,156 @@
+"""How a word reaches the host's text encoders.
+
+The host's tokenizers ask `comfy.sd1_clip.load_embed` for the vectors behind
+`embedding:name`. While `resolving` is open they ask us first: for a word held in
+memory, or for the places that training keeps for vectors that still change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.sd1_clip
+from torch import Tensor
+
+from ..trainer.embedding import Embedding
+from ..trainer.errors import InputError
+from ..trainer.prompts import PLACEHOLDER
+
+Lookup = Callable[[str, str], Any]
+"""(name of the embedding, key of the encoder) -> its rows, or None to look for a file."""
+
+
+@dataclass(frozen=True)
+class HostEncoder:
+    """One of a CLIP's text encoders, with the tokenizer in front of it.
+
+    Attributes:
+        name: attribute of both in the host (`clip_l`, `t5xxl`, ...).
+        key: the name under which embedding files keep vectors for it.
+        tokenizer: a `comfy.sd1_clip.SDTokenizer`.
+        model: a `comfy.sd1_clip.SDClipModel`.
+    """
+
+    name: str
+    key: str
+    tokenizer: Any
+    model: Any
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The table of token vectors, [tokens, width], where the host keeps it."""
+        weight: Tensor = self.model.transformer.get_input_embeddings().weight
+        return weight
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of a text's tokens, without start and end."""
+        ids: list[int] = self.tokenizer.tokenizer(text)["input_ids"]
+        return ids[
+            self.tokenizer.tokens_start : -1 if self.tokenizer.tokenizer_adds_end_token else None
+        ]
+
+    def tokens_of(self, prompt: Mapping[str, Any]) -> list[list[tuple[Any, ...]]]:
+        """This encoder's chunks in what the host's tokenizer returned for a prompt."""
+        short = self.name.removeprefix("clip_")
+        chunks: list[list[tuple[Any, ...]]] = prompt[short if short in prompt else self.name]
+        return chunks
+
+
+def text_encoders(clip: Any) -> list[HostEncoder]:
+    """The encoders of a host's CLIP that read token vectors, in the host's order.
+
+    Raises:
+        InputError: there is none.
+    """
+    encoders = []
+    for name, tokenizer in _inner_tokenizers(clip.tokenizer).items():
+        model = getattr(clip.cond_stage_model, name, None)
+        if hasattr(model, "process_tokens"):
+            encoders.append(HostEncoder(name, tokenizer.embedding_key, tokenizer, model))
+    if not encoders:
+        raise InputError(
+            f"The text encoder {type(clip.cond_stage_model).__name__} takes no embeddings: load a "
+            "model whose text encoder ComfyUI builds on its SDClipModel, such as SD1, SD2 or SDXL."
+        )
+    return encoders
+
+
+def widths(clip: Any) -> dict[str, int]:
+    """Encoder key -> width of the token vectors that it reads."""
+    return {e.key: int(e.vocabulary.shape[1]) for e in text_encoders(clip)}
+
+
+class Rows:
+    """Stands in for an embedding's tensor while the host tokenises: any objects, in order."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = rows
+        self.shape = (len(rows), 0)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index]
+
+
+@contextmanager
+def resolving(tokenizer: Any, lookup: Lookup) -> Iterator[None]:
+    """Let the host's tokenizers ask `lookup` before they look for an embedding file."""
+    original = comfy.sd1_clip.load_embed
+
+    def load_embed(name: str, directory: Any, size: int, key: str | None = None) -> Any:
+        found = lookup(name, key or "")
+        return original(name, directory, size, key) if found is None else found
+
+    # A tokenizer without embedding folders would not even ask.
+    without_folders = [
+        inner
+        for inner in _inner_tokenizers(tokenizer).values()
+        if inner.embedding_directory is None
+    ]
+    try:
+        comfy.sd1_clip.load_embed = load_embed
+        for inner in without_folders:
+            inner.embedding_directory = []
+        yield
+    finally:
+        comfy.sd1_clip.load_embed = original
+        for inner in without_folders:
+            inner.embedding_directory = None
+
+
+def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
+    """A CLIP in which `embedding:name` finds these words without a file.
+
+    The given CLIP stays as it is; the result shares its weights, and stock text encoders
+    further down the graph use it like any other.
+
+    Raises:
+        InputError: a word does not fit this CLIP's encoders.
+    """
+    rows = {word.name: word.rows_for(widths(clip)) for word in words}
+    tokenize = clip.tokenizer.tokenize_with_weights
+
+    def tokenize_with_weights(*args: Any, **kwargs: Any) -> Any:
+        with resolving(clip.tokenizer, lambda name, key: rows.get(name, {}).get(key)):
+            return tokenize(*args, **kwargs)
+
+    clone = clip.clone()
+    clone.tokenizer = copy.copy(clip.tokenizer)
+    clone.tokenizer.tokenize_with_weights = tokenize_with_weights
+    return clone
+
+
+def as_host_prompt(prompt: str, name: str) -> str:
+    """Write the placeholder in the host's notation.
+
+    The spaces matter: the host reads `embedding:` only after white space, and takes all
+    up to the next white space for the name.
+    """
+    return prompt.replace(PLACEHOLDER, f" embedding:{name} ")
+
+
+def _inner_tokenizers(tokenizer: Any) -> dict[str, Any]:
+    return {n: t for n, t in vars(tokenizer).items() if hasattr(t, "embedding_key")}

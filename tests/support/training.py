@@ -1,0 +1,74 @@
+"""Graphs that train, and the real photos they train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from .client import Host
+from .graph import Graph, Link, Node
+from .paths import ROOT
+
+PHOTOS = ROOT.parent / "shared" / "data" / "photos"
+
+
+def photos(host: Host, subject: str = "duck_toy", count: int = 3) -> list[str]:
+    """Upload some photos of one thing; returns their names for Load Image.
+
+    Where the real ones are not at hand, drawn ones stand in.
+    """
+    folder = PHOTOS / subject
+    if folder.is_dir():
+        return [host.upload_image(path) for path in sorted(folder.glob("*.jpg"))[:count]]
+    return [host.upload_image(_drawing(i), f"drawing-{i}.png") for i in range(count)]
+
+
+def _drawing(number: int) -> Image.Image:
+    picture = Image.new("RGB", (160, 120), (40 * number, 90, 160))
+    ImageDraw.Draw(picture).ellipse((30 + 20 * number, 30, 100 + 20 * number, 100), "yellow")
+    return picture
+
+
+def checkpoint(graph: Graph, name: str) -> Node:
+    """Add the stock loader: outputs model, clip, vae."""
+    return graph.add("CheckpointLoaderSimple", ckpt_name=name)
+
+
+def batch(graph: Graph, names: Sequence[str]) -> Link:
+    """Add stock nodes that load pictures and make one batch of them."""
+    links = [graph.add("LoadImage", image=name)[0] for name in names]
+    joined = links[0]
+    for link in links[1:]:
+        joined = graph.add("ImageBatch", image1=joined, image2=link)[0]
+    return joined
+
+
+def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
+    """Add our training node with settings that take seconds."""
+    inputs: dict[str, Any] = {
+        "model": loaded[0],
+        "clip": loaded[1],
+        "vae": loaded[2],
+        "images": images,
+        "name": "test-word",
+        "init_words": "toy duck",
+        "num_vectors": 2,
+        "learn": "object",
+        "steps": 3,
+        "batch_size": 1,
+        "resolution": 64,
+        "learning_rate": "0.005",
+        "seed": 7,
+        "schedule": "constant",
+        "accumulate": 1,
+        "clip_gradient": 1.0,
+        "flip": False,
+        "alpha": "flatten",
+        "checkpointing": False,
+        "previews": 0,
+        "save": True,
+        "overwrite": True,
+    }
+    return graph.add("TextualInversionTrain", **(inputs | changes))

@@ -69,6 +69,9 @@ def read_picture(path: Path) -> Picture:
     try:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I"):
+                # 16 bits of grey: `convert` would cut off all but the darkest 256 levels.
+                upright = Image.fromarray((np.asarray(upright) / 257).astype(np.uint8))
             mode = "RGBA" if upright.has_transparency_data else "RGB"
             array = np.asarray(upright.convert(mode), dtype=np.float32) / 255
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

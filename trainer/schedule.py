@@ -10,6 +10,9 @@ from .errors import InputError
 Schedule = Callable[[int], float]
 """Step (counted from 0) -> learning rate."""
 
+LARGEST_RATE = 1000
+"""No vocabulary has rows this long; the optimiser's arithmetic ends far above."""
+
 
 def parse_learning_rate(text: str, shape: str, steps: int) -> Schedule:
     """Read a rate, or A1111's list of `rate:until_step` pairs.
@@ -22,7 +25,7 @@ def parse_learning_rate(text: str, shape: str, steps: int) -> Schedule:
         steps: length of the run.
 
     Raises:
-        InputError: not a positive number, or steps that do not increase.
+        InputError: not a number above 0 and up to `LARGEST_RATE`, or steps that do not increase.
     """
     pairs = [_pair(part, text) for part in text.split(",") if part.strip()]
     ends = [end for _, end in pairs]
@@ -46,8 +49,8 @@ _LIST = "0.005:100, 1e-3:1000"
 
 def _unreadable(text: str) -> InputError:
     return InputError(
-        f"The learning rate “{text}” cannot be read: give one positive number such as 0.005, or a "
-        f"list such as “{_LIST}”."
+        f"The learning rate “{text}” cannot be read: give one number above 0 and up to "
+        f"{LARGEST_RATE}, such as 0.005, or a list such as “{_LIST}”."
     )
 
 
@@ -57,6 +60,6 @@ def _pair(part: str, text: str) -> tuple[float, int | None]:
         rate, end = float(rate_text), int(end_text) if end_text.strip() else None
     except ValueError:
         raise _unreadable(text) from None
-    if not (0 < rate < math.inf):
+    if not 0 < rate <= LARGEST_RATE:
         raise _unreadable(text)
     return rate, end

@@ -1,0 +1,122 @@
+"""Where the word stands in a prompt, and how CLIP's tokens are laid out around it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from textual_inversion.trainer.clip_tokens import (
+    ChunkFormat,
+    chunk_rows,
+    place_vectors,
+    split_at_word,
+)
+from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.prompts import (
+    PLACEHOLDER,
+    TEMPLATES,
+    caption_prompt,
+    with_placeholder,
+)
+
+CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a photo of [name]", "a photo of [name]"),
+        ("a photo of embedding:cat-toy", "a photo of [name]"),
+        ("embedding:cat-toy, on a table", "[name], on a table"),
+        ("(embedding:cat-toy:1.2)", "([name]:1.2)"),
+        ("a cat-toy.", "a [name]."),
+        ("cat-toy's hat", "[name]'s hat"),
+        ("cat-toy and cat-toy", "[name] and [name]"),
+        ("cat-toy2", "cat-toy2"),
+        ("my-cat-toy", "my-cat-toy"),
+        ("cat-toy-neg", "cat-toy-neg"),
+        ("cat-toy.safetensors", "cat-toy.safetensors"),
+        ("embedding:other", "embedding:other"),
+    ],
+)
+def test_mentions_of_the_word(text: str, expected: str) -> None:
+    assert with_placeholder(text, "cat-toy") == expected
+
+
+def test_characters_of_a_name_are_taken_literally() -> None:
+    assert with_placeholder("a.b or aXb", "a.b") == "[name] or aXb"
+
+
+def test_caption_without_the_word_is_refused() -> None:
+    with pytest.raises(InputError, match=r"“a photo” does not contain the word: write \[name\]"):
+        caption_prompt("a photo", "cat-toy")
+
+
+def test_caption_becomes_one_line() -> None:
+    assert caption_prompt(" a photo\n of  cat-toy\n", "cat-toy") == "a photo of [name]"
+
+
+def test_every_template_has_the_word_once() -> None:
+    for templates in TEMPLATES.values():
+        assert len(set(templates)) == len(templates)
+        assert all(template.count(PLACEHOLDER) == 1 for template in templates)
+
+
+def test_split_at_word() -> None:
+    assert split_at_word("ab[name]c[name]", lambda text: [ord(c) for c in text]) == [
+        [97, 98],
+        None,
+        [99],
+        None,
+        [],
+    ]
+
+
+def test_short_prompt_is_one_padded_chunk() -> None:
+    (row,) = chunk_rows([[5, 6], None, [7]], 2, CLIP)
+    assert row == [1000, 5, 6, ~0, ~1, 7, 1001] + [1002] * 70
+
+
+def test_empty_prompt_is_one_chunk() -> None:
+    assert chunk_rows([[]], 1, CLIP) == [[1000, 1001] + [1002] * 75]
+
+
+def test_word_that_would_be_cut_moves_to_the_next_chunk() -> None:
+    first, second = chunk_rows([[5] * 73, None, [7]], 3, CLIP)
+    assert first == [1000] + [5] * 73 + [1001] + [1002] * 2
+    assert second[:6] == [1000, ~0, ~1, ~2, 7, 1001]
+
+
+def test_long_word_is_cut() -> None:
+    first, second = chunk_rows([[5] * 73, None], 8, CLIP)
+    assert first[74:] == [~0, ~1, 1001]
+    assert second[:8] == [1000, ~2, ~3, ~4, ~5, ~6, ~7, 1001]
+
+
+groups = st.lists(
+    st.one_of(st.none(), st.lists(st.integers(0, 999), max_size=200)), min_size=1, max_size=6
+)
+
+
+@given(groups, st.integers(0, 20))
+def test_no_token_is_lost_and_every_chunk_is_full_length(groups, num_vectors: int) -> None:
+    rows = chunk_rows(groups, num_vectors, CLIP)
+    word = [~i for i in range(num_vectors)]
+    wanted = [t for group in groups for t in (word if group is None else group)]
+    assert [t for row in rows for t in row if t < 1000] == wanted
+    for row in rows:
+        assert len(row) == 77
+        assert row[0] == 1000
+        assert row.count(1001) == 1
+
+
+def test_vectors_are_placed_and_get_all_of_the_gradient() -> None:
+    tokens = torch.tensor([[3, ~0, ~1], [~1, 4, 5]])
+    embedded = torch.zeros(2, 3, 2, requires_grad=True)
+    vectors = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    placed = place_vectors(embedded, tokens, vectors)
+    assert placed[0].tolist() == [[0, 0], [1, 2], [3, 4]]
+    assert placed[1].tolist() == [[3, 4], [0, 0], [0, 0]]
+    placed.sum().backward()
+    assert vectors.grad.tolist() == [[1, 1], [2, 2]]

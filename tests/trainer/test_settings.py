@@ -1,0 +1,45 @@
+"""Settings and names: bad values get one sentence."""
+
+from __future__ import annotations
+
+import pytest
+from textual_inversion.trainer.embedding import check_name
+from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.settings import Settings, described_fields
+
+
+def test_defaults_are_valid_and_described() -> None:
+    Settings()
+    for field, choice in described_fields():
+        assert choice.help.endswith("."), field.name
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"num_vectors": 0}, "num_vectors is 0: it must be at least 1."),
+        ({"steps": 10**6}, "steps is 1000000: it must be at most 100000."),
+        ({"learn": "face"}, "learn is “face”: choose one of object, style."),
+        ({"resolution": 500}, "resolution is 500: it must be a multiple of 8."),
+        ({"seed": -1}, "seed is -1: it must be at least 0."),
+        ({"learning_rate": "fast"}, "The learning rate “fast” cannot be read"),
+    ],
+)
+def test_values_out_of_range(values: dict, sentence: str) -> None:
+    with pytest.raises(InputError) as raised:
+        Settings(**values)
+    assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "a b", "a,b", "<a>", "[a", "a/b", "a\\b", "../a", ".a", "a:b", "(a)", "a*b", "a?b"],
+)
+def test_name_that_prompts_or_disks_cannot_carry(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of an embedding"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["my-word", "Word_2", "größe", "v1.5-style", "猫"])
+def test_good_names(name: str) -> None:
+    assert check_name(f" {name} ") == name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 Link: TypeAlias = list[Any]
 """An output of a node: its id and the number of the output."""
@@ -18,13 +18,10 @@ class Node:
     inputs: dict[str, Any]
 
     def __getitem__(self, output: int) -> Link:
-        if output < 0:
-            # Also keeps `*node` and `in` from running without end.
-            raise IndexError(output)
         return [self.id, output]
 
-    def __iter__(self) -> None:
-        raise TypeError("Outputs of a node are not counted here; take them as node[0], node[1], …")
+    # How many outputs a node has is not known here: without this, `*node` would never end.
+    __iter__: ClassVar[None] = None
 
 
 class Graph:
@@ -69,7 +66,9 @@ def sample(
     server's cache cannot answer.
     """
     prompts = [
-        graph.add("CLIPTextEncode", clip=clip, text=prompt)[0] if isinstance(prompt, str) else prompt
+        graph.add("CLIPTextEncode", clip=clip, text=prompt)[0]
+        if isinstance(prompt, str)
+        else prompt
         for prompt in (text, negative)
     ]
     latent = graph.add("EmptyLatentImage", width=size, height=size, batch_size=1)[0]

@@ -27,19 +27,39 @@ class Loaded:
         """All modules that hold weights."""
         return [self.model.model, self.clip.cond_stage_model, self.vae.first_stage_model]
 
-    def state(self) -> tuple[str, list[int]]:
-        """A hash of all weights and buffers, and the identities of the objects that hold them."""
-        digest, identities = sha256(), []
-        for module in self.modules():
-            for part in module.modules():
-                for table in (part._parameters, part._buffers):
-                    for name, tensor in table.items():
-                        if tensor is not None:
-                            identities.append(id(tensor))
-                            digest.update(name.encode())
-                            digest.update(tensor.detach().view(-1).view(torch.uint8).numpy().data)
-                identities.append(len(vars(part)))
-        return digest.hexdigest(), identities
+    def have_host_load(self) -> None:
+        """Have the host do what it does before the first use, which marks its modules."""
+        import comfy.model_management
+
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(
+                [self.model, self.clip.patcher, self.vae.patcher]
+            )
+
+    def weights_hash(self) -> str:
+        """SHA-256 of all weights and buffers."""
+        digest = sha256()
+        for tensor in self._tensors().values():
+            digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def objects(self) -> dict[str, object]:
+        """Which tensor object stands where, and which attributes each module has."""
+        found: dict[str, object] = {name: id(tensor) for name, tensor in self._tensors().items()}
+        for number, root in enumerate(self.modules()):
+            for name, part in root.named_modules():
+                found[f"attributes of {number}.{name}"] = sorted(vars(part))
+        return found
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{number}.{name}.{own}": tensor
+            for number, root in enumerate(self.modules())
+            for name, part in root.named_modules()
+            for table in (part._parameters, part._buffers)
+            for own, tensor in table.items()
+            if tensor is not None
+        }
 
 
 def load(family: Family, embeddings: Path) -> Loaded:

@@ -1,0 +1,209 @@
+"""The adapter in the host's own process state, where tensors and objects can be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from support.checkpoints import SD1, SD2_V, SDXL, Family
+from support.loaded import Loaded, executing, load
+
+PROMPTS = {
+    "plain": "a photo of a [name] on a beach",
+    "twice, weighted, with commas": "[name], (a toy:1.3) beside ([name]:0.8), [name]",
+    "long": "a [name] " + "and many more words " * 40 + "[name] at the end",
+}
+
+FAMILIES = [
+    pytest.param(SD1, id="sd1"),
+    pytest.param(SD2_V, id="sd2-v", marks=pytest.mark.slow),
+    pytest.param(SDXL, id="sdxl", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embeddings")
+
+
+@pytest.fixture(scope="module")
+def sd1(host_modules: ModuleType, embeddings: Path) -> Loaded:
+    return load(SD1, embeddings)
+
+
+def open_model(loaded: Loaded, clip=None, **options):
+    from textual_inversion.nodes.adapter import HostModel
+
+    return HostModel(loaded.model, clip or loaded.clip, loaded.vae, **options)
+
+
+def steps(model, count: int = 2, **changes):
+    """A short run on random pictures; returns the last progress."""
+    from textual_inversion.trainer.data import Picture
+    from textual_inversion.trainer.loop import train
+    from textual_inversion.trainer.settings import Settings
+
+    settings = Settings(
+        **{"name": "wordy", "init_words": "toy cat", "num_vectors": 3, "steps": count,
+           "resolution": 64} | changes
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(5)
+    pictures = [Picture(torch.rand(70, 64, 3, generator=generator)) for _ in range(2)]
+    *_, last = train(model, pictures, settings)
+    return last
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("clip_skip", [None, -2])
+def test_stock_encoder_gives_the_training_conditioning(
+    host_modules: ModuleType,
+    embeddings: Path,
+    family: Family,
+    clip_skip: int | None,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Prompts in training, the saved file in CLIPTextEncode, and Apply Embedding all agree."""
+    import nodes as host_nodes
+    from textual_inversion.nodes.apply import ApplyEmbedding
+    from textual_inversion.trainer.embedding import Embedding
+    from textual_inversion.trainer.files import write_embedding
+    from textual_inversion.trainer.initial import initial_vectors
+
+    loaded = request.getfixturevalue("sd1") if family is SD1 else load(family, embeddings)
+    clip = loaded.clip.clone()
+    if clip_skip:
+        clip.clip_layer(clip_skip)
+    with executing(), open_model(loaded, clip) as model:
+        vectors = initial_vectors(model.text_encoders, "toy cat", 3)
+        generator = torch.Generator().manual_seed(2)
+        vectors = {
+            k: v + 0.05 * torch.randn(v.shape, generator=generator) for k, v in vectors.items()
+        }
+        tokens = [model.tokenize(prompt, 3) for prompt in PROMPTS.values()]
+        trained = model.encode_prompts(tokens, {k: v.requires_grad_() for k, v in vectors.items()})
+    word = Embedding(f"agree-{family.name}", vectors)
+    write_embedding(word, embeddings / f"{word.name}.safetensors", overwrite=True)
+    for prompt, training in zip(PROMPTS.values(), trained, strict=True):
+        with torch.inference_mode():
+            text = prompt.replace("[name]", f" embedding:{word.name} ")
+            ((stock, extra),) = host_nodes.CLIPTextEncode().encode(clip, text)[0]
+            ((ours, ours_extra),) = ApplyEmbedding.execute(clip, word, prompt, 1.0).args[0]
+        assert training["cond"].requires_grad
+        torch.testing.assert_close(training["cond"].detach(), stock, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            training["pooled_output"].detach(), extra["pooled_output"], atol=1e-5, rtol=0
+        )
+        assert torch.equal(ours, stock)
+        assert torch.equal(ours_extra["pooled_output"], extra["pooled_output"])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_everything_is_put_back(sd1: Loaded, checkpointing: bool) -> None:
+    """Same weights, same objects, no attribute left behind: also after an error inside a step."""
+    import comfy.model_management
+    import comfy.sd1_clip
+
+    sd1.have_host_load()
+    globals_before = (comfy.sd1_clip.load_embed, comfy.model_management.in_training)
+    weights, objects = sd1.weights_hash(), sd1.objects()
+    with executing(), open_model(sd1, checkpointing=checkpointing) as model:
+        steps(model)
+    assert sd1.objects() == objects
+
+    with (
+        executing(),
+        pytest.raises(KeyError, match="clip_l"),
+        open_model(sd1, checkpointing=checkpointing) as model,
+    ):
+        # A word without the vectors that its places in the prompt ask for.
+        model.encode_prompts([model.tokenize("a [name]", 1)], {})
+    assert sd1.objects() == objects
+    assert sd1.weights_hash() == weights
+    assert (comfy.sd1_clip.load_embed, comfy.model_management.in_training) == globals_before
+
+
+def test_checkpointing_changes_nothing_but_memory(sd1: Loaded) -> None:
+    words = []
+    for checkpointing in (False, True):
+        with executing(), open_model(sd1, checkpointing=checkpointing) as model:
+            words.append(steps(model, batch_size=2).last.vectors["clip_l"])
+    torch.testing.assert_close(*words, atol=1e-6, rtol=1e-5)
+
+
+def test_gradient_is_that_of_finite_differences(sd1: Loaded) -> None:
+    """Along the gradient's own direction, where float32 leaves enough digits."""
+    from textual_inversion.trainer.initial import initial_vectors
+
+    with executing(), open_model(sd1) as model:
+        vectors = {k: v.requires_grad_() for k, v in
+                   initial_vectors(model.text_encoders, "toy", 1).items()}  # fmt: skip
+        tokens = [model.tokenize("a photo of a [name]", 1)]
+        generator = torch.Generator().manual_seed(3)
+        noisy = torch.randn((1, 4, 8, 8), generator=generator)
+        weights = torch.randn((1, 4, 8, 8), generator=generator)
+
+        def value(moved):
+            output = model.predict(noisy, torch.tensor([500]), model.encode_prompts(tokens, moved))
+            return (output * weights).double().sum()
+
+        value(vectors).backward()
+        gradient = vectors["clip_l"].grad
+        direction = gradient / gradient.norm()
+        reach = 1e-2
+        with torch.no_grad():
+            ahead, behind = (
+                value({"clip_l": vectors["clip_l"] + sign * reach * direction}) for sign in (1, -1)
+            )
+    difference = (ahead - behind).item() / (2 * reach)
+    assert difference == pytest.approx(gradient.norm().item(), rel=5e-3)
+
+
+def test_a_lora_counts(sd1: Loaded) -> None:
+    """A patched model is trained as patched, and unpatching afterwards gives the old weights."""
+    import comfy.model_management
+    import comfy.sd
+
+    before = sd1.weights_hash()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k"
+    out, inner = sd1.model.model.state_dict()[f"{key}.weight"].shape
+    generator = torch.Generator().manual_seed(4)
+    name = "lora_unet_" + "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {
+        f"{name}.lora_up.weight": torch.randn((out, 4), generator=generator),
+        f"{name}.lora_down.weight": torch.randn((4, inner), generator=generator),
+    }
+    with torch.inference_mode():
+        patched, _ = comfy.sd.load_lora_for_models(sd1.model, sd1.clip, lora, 1.0, 1.0)
+    assert patched.patches
+    plain_and_patched = []
+    for model_patcher in (sd1.model, patched, sd1.model):
+        loaded = Loaded(model_patcher, sd1.clip, sd1.vae, sd1.checkpoint)
+        with executing(), open_model(loaded) as model:
+            plain_and_patched.append(steps(model, 1).loss)
+    assert plain_and_patched[0] != plain_and_patched[1]
+    assert plain_and_patched[0] == plain_and_patched[2]
+    with torch.inference_mode():
+        comfy.model_management.unload_all_models()
+    assert sd1.weights_hash() == before
+
+
+def test_quantised_weights_are_refused(sd1: Loaded) -> None:
+    from textual_inversion.trainer.errors import InputError
+
+    class Packed(torch.Tensor):
+        """What quantising packs put in place of a weight."""
+
+    table = sd1.model.model.diffusion_model.out[2]._parameters
+    original = table["weight"]
+    sd1.have_host_load()
+    before = sd1.objects()
+    try:
+        table["weight"] = torch.zeros(original.shape).as_subclass(Packed)
+        with executing(), pytest.raises(InputError, match=r"quantised \(Packed\)"):
+            with open_model(sd1) as model:
+                steps(model)
+    finally:
+        table["weight"] = original
+    assert sd1.objects() == before

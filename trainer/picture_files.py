@@ -47,14 +47,18 @@ def read_picture(content: bytes) -> object:
         Refused: there is no embedding in the picture, or it is too large.
         Exception: of any type, where the file is damaged.
     """
+    # By way of a function, so that the pixels are gone before JSON asks for memory.
+    return json.loads(_carried_json(content), object_hook=_tensor_from_json)
+
+
+def _carried_json(content: bytes) -> bytes:
     with open_picture(content) as picture:
         text = getattr(picture, "text", {}).get(_CHUNK)
-        if isinstance(text, str):
-            if len(text) > _MAX_JSON * 4 // 3 + 4:
-                raise Refused(_TOO_MANY)
-            return _from_json(base64.b64decode(text))
-        data = decode_pixels(np.asarray(picture.convert("RGB")))
-    return _from_json(_unzip(data))
+        if not isinstance(text, str):
+            return _unzip(decode_pixels(np.asarray(picture.convert("RGB"))))
+    if len(text) > _MAX_JSON * 4 // 3:
+        raise Refused(_TOO_MANY)
+    return base64.b64decode(text)
 
 
 def open_picture(content: bytes) -> Image.Image:
@@ -108,7 +112,7 @@ def encode_pixels(data: bytes, picture: Pixels) -> Pixels:
     line = 3 * height
     size = len(data) + height - len(data) % height
     size += line - size % line
-    padded = np.resize(np.frombuffer(data, np.uint8), size)
+    padded = np.frombuffer(data.ljust(size, b"\0"), np.uint8)
     # The sixteens keep every channel above zero, as the reader takes black for a margin.
     low, high = (
         _whiten(half).reshape(height, -1, 3) | _shades(height, size // line)
@@ -119,7 +123,7 @@ def encode_pixels(data: bytes, picture: Pixels) -> Pixels:
 
 
 def decode_pixels(canvas: Pixels) -> bytes:
-    """The data beside a picture, followed by some repetition of it.
+    """The data beside a picture, followed by some padding.
 
     Args:
         canvas: [height, width, 3].
@@ -178,15 +182,11 @@ def _unzip(data: bytes) -> bytes:
         plain = unzip.decompress(data, _MAX_JSON + 1)
     except zlib.error:
         raise Refused(f"{_NO_EMBEDDING[:-1]}, and in a lossless copy (PNG, never JPEG).") from None
-    if not unzip.eof and len(plain) <= _MAX_JSON:
+    if len(plain) > _MAX_JSON:
+        raise Refused(_TOO_MANY)
+    if not unzip.eof:
         raise Refused(DAMAGED)
     return plain
-
-
-def _from_json(encoded: bytes) -> object:
-    if len(encoded) > _MAX_JSON:
-        raise Refused(_TOO_MANY)
-    return json.loads(encoded, object_hook=_tensor_from_json)
 
 
 def _tensor_from_json(item: dict[str, object]) -> object:
@@ -217,6 +217,6 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 
 def _check_size(size: tuple[int, int], file_size: int) -> None:
-    # Some 14 bytes for each pixel are in use at once: bounded by 64 MB and the file.
-    if size[0] * size[1] > 4_000_000 + file_size // 4:
+    # Some 14 bytes for each pixel are in use at once: within 64 MB and four times the file.
+    if size[0] * size[1] > 3_000_000 + file_size // 4:
         raise Refused("is too large a picture for an embedding: choose the one that was shared.")

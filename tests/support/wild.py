@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from textual_inversion.trainer.picture_files import write_picture
 from torch import Tensor
 
 from .paths import DATA
@@ -66,7 +68,6 @@ def lora(rank: int = 2) -> dict[str, Tensor]:
 
 L, H, G, T5 = (rows(3, width) for width in (768, 1024, 1280, 4096))
 
-Writer = Callable[[object, Path], object]
 LAYOUTS: Mapping[str, tuple[str, object, Mapping[str, Tensor]]] = {
     "AUTOMATIC1111": (".pt", a1111(L), {"clip_l": L}),
     "AUTOMATIC1111 for SD2": (".pt", a1111(H), {"clip_h": H}),
@@ -164,7 +165,10 @@ def write(content: object, path: Path, metadata: Mapping[str, str] | None = None
     if path.suffix in (".safetensors", ".pti"):
         assert isinstance(content, dict)
         contiguous = {key: tensor.contiguous().clone() for key, tensor in content.items()}
-        save_file(contiguous, path, dict(metadata or {}))
+        save_file(contiguous, path, dict(metadata) if metadata else None)
+    elif path.suffix == ".png":
+        assert isinstance(content, dict)
+        path.write_bytes(write_picture(content, Image.new("RGB", (64, 64), (99, 99, 99))))
     else:
         torch.save(content, path)
     return path

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from support.wild import LAYOUTS, WILD, G, H, L, T5, a1111, lora, paper, rows, wild, write
+from support.wild import LAYOUTS, T5, WILD, G, H, L, a1111, lora, paper, rows, wild, write
 from textual_inversion.trainer import files
 from textual_inversion.trainer.embedding import Embedding
+from textual_inversion.trainer.encoding import Format
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.files import (
     FORMATS,
@@ -52,13 +54,13 @@ def assert_vectors(embedding: Embedding, expected: dict[str, torch.Tensor]) -> N
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_files(name):
+def test_real_files(name: str) -> None:
     embedding = read_embedding(wild(name))
     assert shapes(embedding) == REAL[name]
     assert embedding.name == Path(name).stem
 
 
-def test_no_real_file_is_untested():
+def test_no_real_file_is_untested() -> None:
     if not WILD.is_dir():
         pytest.skip("no community files beside the repository")
     found = {str(p.relative_to(WILD)) for p in WILD.rglob("*") if p.is_file()}
@@ -66,21 +68,21 @@ def test_no_real_file_is_untested():
 
 
 @pytest.mark.parametrize("name", [n for n in REAL if n.endswith((".pt", ".bin")) and "/" not in n])
-def test_our_unpickling_agrees_with_torch(name):
+def test_our_unpickling_agrees_with_torch(name: str) -> None:
     data = torch.load(wild(name), weights_only=True, map_location="cpu")
     tensor = next(iter(data.get("string_to_param", data).values()))
     (read,) = read_embedding(wild(name)).vectors.values()
     assert torch.equal(read, tensor.reshape(read.shape))
 
 
-def test_real_file_of_the_paper():
+def test_real_file_of_the_paper() -> None:
     path = wild("legacy_unsafe_pickle/anya.pt")
     with zipfile.ZipFile(path) as archive:
         stored = torch.frombuffer(bytearray(archive.read("archive/data/1")), dtype=torch.float32)
     assert_vectors(read_embedding(path), {"clip_l": stored[None]})
 
 
-def test_notes_of_a1111_become_metadata():
+def test_notes_of_a1111_become_metadata() -> None:
     assert read_embedding(wild("bad-hands-5.pt")).metadata == {
         "name": "bad-hands-5",
         "step": "1364",
@@ -92,12 +94,12 @@ def test_notes_of_a1111_become_metadata():
     }
 
 
-def test_metadata_of_safetensors_is_kept():
+def test_metadata_of_safetensors_is_kept() -> None:
     metadata = read_embedding(wild("unaestheticXLv31.safetensors")).metadata
     assert metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/textual-inversion"
 
 
-def test_words_inside_a_real_lora():
+def test_words_inside_a_real_lora() -> None:
     path = wild("cloneofsimo_lora_disney.safetensors")
     assert sorted(read_words(path)) == ["s1", "s2"]
     with pytest.raises(InputError, match=r"holds 2 words: choose one of “s1”, “s2”"):
@@ -112,7 +114,7 @@ def test_words_inside_a_real_lora():
 
 
 @pytest.mark.parametrize("tool", LAYOUTS)
-def test_layouts(tool, tmp_path):
+def test_layouts(tool: str, tmp_path: Path) -> None:
     suffix, content, expected = LAYOUTS[tool]
     path = write(content, tmp_path / f"word{suffix}")
     assert_vectors(read_embedding(path), expected)
@@ -130,7 +132,7 @@ def test_layouts(tool, tmp_path):
     ],
     ids=["before 1.6", "protocol 4", "before 1.6, protocol 4"],
 )
-def test_other_pickles(tool, options, tmp_path):
+def test_other_pickles(tool: str, options: dict[str, Any], tmp_path: Path) -> None:
     _, content, expected = LAYOUTS[tool]
     if tool == "paper" and "pickle_protocol" in options:
         pytest.skip("no tool saved a module in that protocol")
@@ -138,26 +140,26 @@ def test_other_pickles(tool, options, tmp_path):
     assert_vectors(read_embedding(tmp_path / "word.pt"), expected)
 
 
-def test_strided_and_shared_tensors(tmp_path):
+def test_strided_and_shared_tensors(tmp_path: Path) -> None:
     both = rows(6, 768)
     path = write([both[::2], both.T[:, :1].T.contiguous()], tmp_path / "word.pt")
     assert_vectors(read_embedding(path), {"clip_l": torch.cat([both[::2], both[:1]])})
 
 
-def test_metadata_of_other_tools(tmp_path):
+def test_metadata_of_other_tools(tmp_path: Path) -> None:
     notes = {"name": '"my word"', "step": "500", "string_to_token": '{"*": 265}'}
     path = write({"emb_params": L}, tmp_path / "word.safetensors", notes)
     assert read_embedding(path).metadata == notes
 
 
-def test_words_of_the_paper(tmp_path):
+def test_words_of_the_paper(tmp_path: Path) -> None:
     path = write(paper({"*": L, "@": L + 1}), tmp_path / "word.pt")
     with pytest.raises(InputError, match="holds 2 words: choose one of “\\*”, “@” by name"):
         read_embedding(path)
     assert_vectors(read_embedding(path, "@"), {"clip_l": L + 1})
 
 
-def test_two_bundles_in_a_lora(tmp_path):
+def test_two_bundles_in_a_lora(tmp_path: Path) -> None:
     bundle = {"bundle_emb.a.clip_l": L, "bundle_emb.b.clip_l": L + 1}
     path = write(lora() | bundle, tmp_path / "style.safetensors")
     assert read_words(path) == ["a", "b"]
@@ -168,7 +170,7 @@ def test_two_bundles_in_a_lora(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 @pytest.mark.parametrize("read", ["learned_embeds", "learned_embeds_2"])
-def test_pair_of_diffusers(suffix, read, tmp_path):
+def test_pair_of_diffusers(suffix: str, read: str, tmp_path: Path) -> None:
     write({"<cat>": L}, tmp_path / f"learned_embeds{suffix}")
     write({"<cat>": G}, tmp_path / f"learned_embeds_2{suffix}")
     embedding = read_embedding(tmp_path / f"{read}{suffix}")
@@ -176,7 +178,7 @@ def test_pair_of_diffusers(suffix, read, tmp_path):
     assert embedding.name == "cat"
 
 
-def test_neighbours_that_are_no_pair(tmp_path):
+def test_neighbours_that_are_no_pair(tmp_path: Path) -> None:
     write({"<cat>": L}, tmp_path / "word.bin")
     other = write({"<dog>": G}, tmp_path / "word_2.bin")
     assert_vectors(read_embedding(tmp_path / "word.bin"), {"clip_l": L})
@@ -186,18 +188,20 @@ def test_neighbours_that_are_no_pair(tmp_path):
     assert_vectors(read_embedding(tmp_path / "word.bin"), {"clip_l": L})
 
 
-def test_zeros_of_one_encoder_are_left_out(tmp_path, caplog):
+def test_zeros_of_one_encoder_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write({"clip_l": L, "clip_g": G * 0}, tmp_path / "word.safetensors")
     assert_vectors(read_embedding(path), {"clip_l": L})
     assert "clip_g are all zero" in caplog.text
 
 
-def test_norms_are_left_alone(tmp_path):
+def test_norms_are_left_alone(tmp_path: Path) -> None:
     path = write({"emb_params": L * 1000}, tmp_path / "word.safetensors")
     assert_vectors(read_embedding(path), {"clip_l": L * 1000})
 
 
-def test_name_without_its_suffix_case(tmp_path):
+def test_name_without_its_suffix_case(tmp_path: Path) -> None:
     write({"emb_params": L}, tmp_path / "word.safetensors")
     (tmp_path / "word.safetensors").rename(tmp_path / "My word.SAFETENSORS")
     assert read_embedding(tmp_path / "My word.SAFETENSORS").name == "My word"
@@ -220,7 +224,7 @@ def save(embedding: Embedding, folder: Path, suffix: str = ".safetensors") -> Pa
 
 @ALL_FORMATS
 @pytest.mark.parametrize("embedding", [SINGLE, SECOND], ids=["SD1", "SD2"])
-def test_round_trip(embedding, format, tmp_path):
+def test_round_trip(embedding: Embedding, format: Format, tmp_path: Path) -> None:
     read = read_embedding(save(embedding, tmp_path, format.suffix))
     assert read.fingerprint == embedding.fingerprint
     assert [p.name for p in tmp_path.iterdir()] == [f"my-word{format.suffix}"]
@@ -228,7 +232,7 @@ def test_round_trip(embedding, format, tmp_path):
 
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("target", FORMATS)
-def test_conversion_keeps_every_bit(source, target, tmp_path):
+def test_conversion_keeps_every_bit(source: str, target: str, tmp_path: Path) -> None:
     first = read_embedding(save(SINGLE, tmp_path, FORMATS[source].suffix))
     path = tmp_path / f"copy{FORMATS[target].suffix}"
     write_embedding(first, path)
@@ -236,7 +240,7 @@ def test_conversion_keeps_every_bit(source, target, tmp_path):
 
 
 @pytest.mark.parametrize("embedding", [DOUBLE, TRIPLE], ids=["SDXL", "SD3"])
-def test_round_trip_of_several_encoders(embedding, tmp_path):
+def test_round_trip_of_several_encoders(embedding: Embedding, tmp_path: Path) -> None:
     read = read_embedding(save(embedding, tmp_path))
     assert read.fingerprint == embedding.fingerprint
     assert read.metadata == embedding.metadata
@@ -245,7 +249,7 @@ def test_round_trip_of_several_encoders(embedding, tmp_path):
             save(embedding, tmp_path, format.suffix)
 
 
-def test_safetensors_layout(tmp_path):
+def test_safetensors_layout(tmp_path: Path) -> None:
     with safe_open(save(SINGLE, tmp_path), "pt") as file:
         assert file.keys() == ["emb_params"]
         assert file.metadata() == SINGLE.metadata
@@ -259,7 +263,7 @@ def test_safetensors_layout(tmp_path):
         assert read_embedding(path).widths == {key: width}
 
 
-def test_a1111_layout(tmp_path):
+def test_a1111_layout(tmp_path: Path) -> None:
     data = torch.load(save(SINGLE, tmp_path, ".pt"), weights_only=True)
     assert torch.equal(data["string_to_param"].pop("*"), L)
     assert data == {
@@ -272,20 +276,20 @@ def test_a1111_layout(tmp_path):
     }
 
 
-def test_diffusers_layout(tmp_path):
+def test_diffusers_layout(tmp_path: Path) -> None:
     data = torch.load(save(SINGLE, tmp_path, ".bin"), weights_only=True)
     assert list(data) == ["<my-word>"]
     assert torch.equal(data["<my-word>"], L)
 
 
-def test_same_vectors_are_not_written_again(tmp_path):
+def test_same_vectors_are_not_written_again(tmp_path: Path) -> None:
     path = save(SINGLE, tmp_path)
     before = path.stat()
     write_embedding(Embedding("my-word", {"clip_l": L}, {"other": "notes"}), path)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
-def test_another_word_is_not_overwritten(tmp_path):
+def test_another_word_is_not_overwritten(tmp_path: Path) -> None:
     path = save(SINGLE, tmp_path)
     before = path.read_bytes()
     other = Embedding("my-word", {"clip_l": L + 1})
@@ -300,14 +304,16 @@ def test_another_word_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_an_error_leaves_nothing(step, tmp_path, monkeypatch):
+def test_an_error_leaves_nothing(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(SINGLE, tmp_path)
     before = path.read_bytes()
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
+    monkeypatch.setattr(os if step == "fsync" else Path, step, full)
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
         write_embedding(Embedding("my-word", {"clip_l": L + 1}), path, overwrite=True)
     assert path.read_bytes() == before
@@ -315,20 +321,20 @@ def test_an_error_leaves_nothing(step, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["folder/word.pt", "word", "word.ckpt", "word.txt", "word.pti"])
-def test_paths_that_cannot_be_written(name, tmp_path):
-    with pytest.raises(InputError, match="cannot be written|needs a suffix"):
+def test_paths_that_cannot_be_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written|needs a suffix"):
         write_embedding(SINGLE, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 @ALL_FORMATS
-def test_zeros_are_not_written(format, tmp_path):
+def test_zeros_are_not_written(format: Format, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing but zeros"):
         save(Embedding("my-word", {"clip_l": L * 0}), tmp_path, format.suffix)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_written_is_listed_as_readable():
+def test_what_is_written_is_listed_as_readable() -> None:
     assert {format.suffix for format in FORMATS.values()} <= READABLE_SUFFIXES
     assert set(files.__all__) <= set(dir(files))
 
@@ -337,7 +343,7 @@ def test_what_is_written_is_listed_as_readable():
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
-def test_diffusers_loads_what_we_write(suffix, tmp_path):
+def test_diffusers_loads_what_we_write(suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     from support.tiny_models import tiny
 
@@ -350,7 +356,7 @@ def test_diffusers_loads_what_we_write(suffix, tmp_path):
     assert torch.equal(vocabulary[tokens], learned)
 
 
-def test_diffusers_takes_the_word_from_its_own_format(tmp_path):
+def test_diffusers_takes_the_word_from_its_own_format(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     from support.tiny_models import tiny
 
@@ -363,7 +369,9 @@ def test_diffusers_takes_the_word_from_its_own_format(tmp_path):
 @pytest.mark.host
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
 @pytest.mark.parametrize("embedding", [SINGLE, SECOND], ids=["SD1", "SD2"])
-def test_host_loads_what_we_write(embedding, suffix, tmp_path, host_modules):
+def test_host_loads_what_we_write(
+    embedding: Embedding, suffix: str, tmp_path: Path, host_modules: object
+) -> None:
     from comfy.sd1_clip import load_embed
 
     save(embedding, tmp_path, suffix)
@@ -372,7 +380,7 @@ def test_host_loads_what_we_write(embedding, suffix, tmp_path, host_modules):
 
 
 @pytest.mark.host
-def test_host_loads_several_encoders(tmp_path, host_modules):
+def test_host_loads_several_encoders(tmp_path: Path, host_modules: object) -> None:
     from comfy.sd1_clip import load_embed
 
     save(TRIPLE, tmp_path)

@@ -139,8 +139,9 @@ def _run_train(options: argparse.Namespace) -> int:
     word: Embedding | None = None
     code = 0
     try:
-        with tqdm(total=settings.steps, unit="step") as bar:
+        with tqdm(total=settings.steps, unit="step", leave=False) as bar:
             for progress in train(model, pictures, settings, start):
+                bar.leave = True  # no bar remains of a run that never began
                 word = progress.last
                 bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
                 bar.update()

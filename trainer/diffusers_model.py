@@ -19,21 +19,13 @@ from torch.utils.checkpoint import checkpoint
 from .clip_tokens import ChunkFormat, chunk_rows, place_vectors, split_at_word
 from .embedding import KEY_OF_WIDTH
 from .errors import InputError
+from .metadata import describe_model
 from .model import NoiseSchedule, Parameterization, TextEncoder
 
 _PARAMETERIZATIONS: Mapping[str, Parameterization] = {
     "epsilon": "epsilon",
     "v_prediction": "v_prediction",
 }
-
-_ARCHITECTURES = {
-    ((768,), "epsilon"): "stable-diffusion-v1",
-    ((1024,), "epsilon"): "stable-diffusion-v2-512",
-    ((1024,), "v_prediction"): "stable-diffusion-v2-768-v",
-    ((768, 1280), "epsilon"): "stable-diffusion-xl-v1-base",
-    ((768, 1280), "v_prediction"): "stable-diffusion-xl-v1-base",
-}
-"""Widths of the encoders and parameterisation -> name in modelspec."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +100,9 @@ class DiffusersModel:
         else:
             unet.disable_gradient_checkpointing()
 
-        widths = tuple(e.width for e in self.text_encoders)
-        architecture = _ARCHITECTURES.get((widths, self.parameterization))
-        description = {"sd_checkpoint_name": Path(name).stem}
-        if architecture:
-            description["modelspec.architecture"] = f"{architecture}/textual-inversion"
-        self.description: Mapping[str, str] = {k: v for k, v in description.items() if v}
+        self.description: Mapping[str, str] = describe_model(
+            self.text_encoders, self.parameterization, Path(name).stem
+        )
 
     @classmethod
     def from_pretrained(

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from .model import FrozenModel
+from .model import FrozenModel, Parameterization, TextEncoder
 from .settings import Settings
+
+_ARCHITECTURES = {
+    ((768,), "epsilon"): "stable-diffusion-v1",
+    ((768,), "v_prediction"): "stable-diffusion-v1",
+    ((1024,), "epsilon"): "stable-diffusion-v2-512",
+    ((1024,), "v_prediction"): "stable-diffusion-v2-768-v",
+    ((768, 1280), "epsilon"): "stable-diffusion-xl-v1-base",
+    ((768, 1280), "v_prediction"): "stable-diffusion-xl-v1-base",
+}
+"""Widths of the text encoders and parameterisation -> name in modelspec."""
+
+
+def describe_model(
+    encoders: Sequence[TextEncoder], parameterization: Parameterization, checkpoint: str
+) -> dict[str, str]:
+    """What a file says of the model that its vectors are for.
+
+    Args:
+        encoders: the model's.
+        parameterization: the model's.
+        checkpoint: name of its file without suffix, never a path; empty if it is not known.
+    """
+    architecture = _ARCHITECTURES.get((tuple(e.width for e in encoders), parameterization))
+    described = {
+        "modelspec.architecture": f"{architecture}/textual-inversion" if architecture else "",
+        "sd_checkpoint_name": checkpoint,
+    }
+    return {key: value for key, value in described.items() if value}
 
 
 def training_metadata(

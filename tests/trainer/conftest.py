@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from support.tiny_models import TinyParts, tiny
+
+# The command line sets these too, but here the libraries may have been loaded before.
+os.environ["DIFFUSERS_VERBOSITY"] = os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # With models this small, threads only wait for each other.
 torch.set_num_threads(1)

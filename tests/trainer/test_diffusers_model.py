@@ -216,8 +216,8 @@ def test_checkpointing_gives_the_same_gradient(any_family: TinyParts) -> None:
     watched = [any_family.text_encoders[0], any_family.unet.up_blocks[0].resnets[0]]
     hooks = [m.register_forward_pre_hook(lambda m, _: again.append(type(m))) for m in watched]
     for checkpointing in (False, True):
-        model = any_family.model(checkpointing=checkpointing)
         vectors = {k: v.requires_grad_() for k, v in vectors_for(any_family).items()}
+        model = any_family.model(checkpointing=checkpointing)
         conditioning = model.encode_prompts([model.tokenize(PROMPT, 2)], vectors)
         noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
         loss = model.predict(noisy, torch.tensor([300]), conditioning).square().mean()

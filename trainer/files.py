@@ -7,17 +7,18 @@ Nothing in a file is ever run, and no file can ask for much more memory than its
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import safe_open
-from torch import Tensor
 
 from .embedding import Embedding
 from .encoding import FORMATS
 from .errors import InputError
-from .layouts import Content, Words, by_encoder, find_words
+from .layouts import Content, Labelled, Words, by_encoder, find_words
 from .picture_files import read_picture
 from .refused import DAMAGED, Refused
 from .torch_files import read_torch_file
@@ -41,18 +42,14 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         InputError: there is no such file, or nothing in it can be used; the sentence says
             what it is instead, and what to do.
     """
-    words, metadata = _read_words(path)
-    word = _choose(path, words, name)
-    labelled = list(words[word])
-    if _is_diffusers_token(word, labelled):
-        labelled += _other_half(path, word, labelled)
-    try:
-        vectors = by_encoder(labelled)
-    except Refused as reason:
-        raise InputError(f"“{path.name}” {reason}") from None
-    if name is None:
-        name = _plain(word) if len(words) > 1 or path.stem in _GENERIC_STEMS else path.stem
-    return Embedding(_plain(name) or path.stem, vectors, metadata)
+    with _refusals_of(path):
+        words, metadata = _read_words(path)
+        word = _choose(words, name)
+        other_half = _other_half(path, word, words[word])
+        vectors = by_encoder([*words[word], *other_half])
+    stem = path.stem.removesuffix("_2") if other_half else path.stem
+    in_file = _plain(word) if len(words) > 1 or stem in _GENERIC_STEMS else ""
+    return Embedding(_plain(name or "") or in_file or stem, vectors, metadata)
 
 
 def read_words(path: Path) -> list[str]:
@@ -61,7 +58,8 @@ def read_words(path: Path) -> list[str]:
     Raises:
         InputError: as `read_embedding`, except for what only the values tell.
     """
-    return [_plain(word) or path.stem for word in _read_words(path)[0]]
+    with _refusals_of(path):
+        return [_plain(word) or path.stem for word in _read_words(path)[0]]
 
 
 def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False) -> None:
@@ -103,7 +101,7 @@ READABLE_SUFFIXES = _SAFETENSORS | _TORCH | _PICTURES
 """The suffixes of files that `read_embedding` tries, in lower case."""
 
 _GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
-"""Names that diffusers gives to every embedding; the word inside tells more."""
+"""The names that diffusers gives to every file; the word inside tells more."""
 
 _MEGABYTE = 1024 * 1024
 _MAX_HEADER = 2 * _MEGABYTE
@@ -122,23 +120,31 @@ _OTHER_SUFFIXES: Mapping[str, str] = {
 }
 
 
-def _read_words(path: Path) -> tuple[Words, dict[str, str]]:
+@contextmanager
+def _refusals_of(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into a sentence that names it."""
     try:
-        if path.is_dir():
-            raise Refused("is a folder: choose a file in it.")
-        if not path.is_file():
-            raise Refused("does not exist: choose another file.")
-        content = _read_content(path)
-        return find_words(content), _metadata(content)
+        yield
+    except InputError:
+        raise
     except Refused as reason:
         raise InputError(f"“{path.name}” {reason}") from None
     except OSError as error:
-        # Pillow's and zlib's complaints about content are of this type too, without a number.
+        # Pillow's complaints about content are of this type too, without a number.
         cause = DAMAGED if error.errno is None else f"cannot be read: {error.strerror}."
         raise InputError(f"“{path.name}” {cause}") from error
     except Exception as error:
         # Parsers meet hostile bytes here, and each complains in many types of its own.
         raise InputError(f"“{path.name}” {DAMAGED}") from error
+
+
+def _read_words(path: Path) -> tuple[Words, dict[str, str]]:
+    if path.is_dir():
+        raise Refused("is a folder: choose a file in it.")
+    if not path.is_file():
+        raise Refused("does not exist: choose another file.")
+    content = _read_content(path)
+    return find_words(content), _metadata(content)
 
 
 def _read_content(path: Path) -> Content:
@@ -190,35 +196,31 @@ def _metadata(content: Content) -> dict[str, str]:
     }
 
 
-def _choose(path: Path, words: Words, name: str | None) -> str:
+def _choose(words: Words, name: str | None) -> str:
     if len(words) == 1:
         return next(iter(words))
     for word in words:
         if name is not None and _plain(name) == _plain(word):
             return word
-    choices = ", ".join(f"“{_plain(word)}”" for word in sorted(words)[:20])
-    raise InputError(f"“{path.name}” holds {len(words)} words: choose one of {choices} by name.")
+    shown = (re.sub(r"\s+", " ", _plain(word))[:30] for word in sorted(words)[:6])
+    choices = ", ".join(f"“{word}”" for word in shown)
+    more = ", …" if len(words) > 6 else ""
+    raise Refused(f"holds {len(words)} words: choose one of {choices}{more} by name.")
 
 
 def _plain(word: str) -> str:
     return word.strip("<>")
 
 
-def _is_diffusers_token(word: str, labelled: list[tuple[str, Tensor]]) -> bool:
-    return word not in ("", "*") and len(labelled) == 1 and labelled[0][1].shape[-1] in (768, 1280)
-
-
-def _other_half(
-    path: Path, word: str, labelled: list[tuple[str, Tensor]]
-) -> list[tuple[str, Tensor]]:
-    """The vectors of the same word for the other encoder of SDXL, from the file beside."""
-    stem = path.stem.removesuffix("_2") if path.stem.endswith("_2") else f"{path.stem}_2"
-    other = path.with_name(stem + path.suffix)
-    if not other.is_file():
+def _other_half(path: Path, word: str, labelled: Labelled) -> Labelled:
+    """What diffusers saved of the same word for the other encoder of SDXL, in the file beside."""
+    other = path.with_stem(path.stem[:-2] if path.stem.endswith("_2") else f"{path.stem}_2")
+    if not word.strip("*") or not other.is_file():
         return []
-    found = _read_words(other)[0].get(word, [])
-    both = {tensor.shape[-1] for _, tensor in (*labelled, *found)}
-    return found if len(found) == 1 and both == {768, 1280} else []
+    with _refusals_of(other):
+        found = _read_words(other)[0].get(word, [])
+    pair = sorted(tensor.shape[-1] for _, tensor in (*labelled, *found))
+    return found if pair == [768, 1280] and len(found) == 1 else []
 
 
 def _same_vectors(path: Path, embedding: Embedding) -> bool:

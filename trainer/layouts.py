@@ -18,8 +18,11 @@ from torch import Tensor
 from .embedding import KEY_OF_WIDTH
 from .refused import Refused
 
-Words = dict[str, list[tuple[str, Tensor]]]
-"""Word -> its tensors, each with the label it had in the file ("" where that says nothing)."""
+Labelled = list[tuple[str, Tensor]]
+"""Tensors, each with the label it had in the file, "" where that says nothing."""
+
+Words = dict[str, Labelled]
+"""Word -> its tensors. The word is "" where the file does not name it."""
 
 _LABELS: Mapping[str, str] = {
     "emb_params": "",
@@ -78,7 +81,7 @@ def find_words(content: Content) -> Words:
     raise Refused("holds nothing that reads as an embedding: choose another file.")
 
 
-def by_encoder(labelled: Sequence[tuple[str, Tensor]]) -> dict[str, Tensor]:
+def by_encoder(labelled: Labelled) -> dict[str, Tensor]:
     """Sort the tensors of one word to the text encoders, by their width first.
 
     Args:

@@ -60,13 +60,12 @@ def _read_zip(content: bytes) -> object:
 
 def _read_legacy(content: bytes) -> object:
     """Five pickles (magic, version, platform, object, storage keys), then the storages."""
+    if run_program(_first_program(content), _absent) != _LEGACY_MAGIC:
+        raise Refused("is not a file of PyTorch, whatever its name says: choose another file.")
     start, programs = 0, []
     for _ in range(5):
-        end = start + _program_length(content[start : start + MAX_PROGRAM])
-        programs.append(content[start:end])
-        start = end
-        if run_program(programs[0], _absent) != _LEGACY_MAGIC:
-            raise Refused("is not a file of PyTorch, whatever its name says: choose another file.")
+        programs.append(_first_program(content[start : start + MAX_PROGRAM]))
+        start += len(programs[-1])
     program, keys = programs[3], run_program(programs[4], _absent)
     types: dict[str, torch.dtype] = {}
 
@@ -91,10 +90,10 @@ def _absent(key: str, dtype: torch.dtype) -> None:
     return None
 
 
-def _program_length(content: bytes) -> int:
-    """Where the first pickle in `content` ends; an error where it does not."""
-    ((_, _, stop),) = deque(pickletools.genops(content), maxlen=1)
-    return (stop or 0) + 1
+def _first_program(content: bytes) -> bytes:
+    """The first pickle in `content`; an error where it has no end."""
+    ((_, _, stop),) = deque(pickletools.genops(content[:MAX_PROGRAM]), maxlen=1)
+    return content[: (stop or 0) + 1]
 
 
 def _elements(raw: bytes, dtype: torch.dtype) -> Tensor:

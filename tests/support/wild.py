@@ -135,6 +135,11 @@ LAYOUTS: Mapping[str, tuple[str, object, Mapping[str, Tensor]]] = {
         lora() | {"bundle_emb.word.clip_l": L, "bundle_emb.word.clip_g": G},
         {"clip_l": L, "clip_g": G},
     ),
+    "eight bits": (
+        ".safetensors",
+        {"emb_params": L.to(torch.float8_e4m3fn)},
+        {"clip_l": L.to(torch.float8_e4m3fn).float()},
+    ),
     "invoke-training": (".safetensors", {"clip_l": L, "clip_g": G}, {"clip_l": L, "clip_g": G}),
     "refiners": (".safetensors", {"my own token": L[0]}, {"clip_l": L[:1]}),
     "cog": (

@@ -29,7 +29,7 @@ from textual_inversion.trainer.picture_files import encode_pixels, write_picture
 def archive_of_many_parts() -> bytes:
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        for i in range(50_000):
+        for i in range(20_000):
             archive.writestr(f"archive/data/{i}", b"")
     return file.getvalue()
 
@@ -37,7 +37,7 @@ def archive_of_many_parts() -> bytes:
 def deflated_zeros() -> bytes:
     file = BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"\0" * 400_000_000)
+        archive.writestr("archive/data.pkl", b"\0" * 100_000_000)
     return file.getvalue()
 
 

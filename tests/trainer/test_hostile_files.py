@@ -293,6 +293,7 @@ def test_what_may_be_called_is_short_and_ours() -> None:
 # Chance
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # What a pickle says is its own.
 def test_damaged_files(tmp_path: Path) -> None:
     """`python tests/fuzz_files.py` does the same for hours."""
     report = fuzz_files.run(2500, 7, tmp_path)

@@ -104,7 +104,8 @@ def many_vectors() -> bytes:
 
 def many_vectors_in_a_picture() -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
-    return write_picture(a1111(rows(75, 1024)), Image.fromarray(noise))
+    content: bytes = write_picture(a1111(rows(75, 1024)), Image.fromarray(noise))
+    return content
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {

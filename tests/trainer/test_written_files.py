@@ -176,3 +176,21 @@ def test_diffusers_takes_the_word_from_its_own_format(tmp_path: Path) -> None:
     pipeline = tiny("sd1", tmp_path / "model").pipeline()
     pipeline.load_textual_inversion(str(path))
     assert "<my-word>" in pipeline.tokenizer.get_vocab()
+
+
+def test_diffusers_loads_both_encoders(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from support.tiny_models import tiny
+
+    vectors = {"clip_l": rows(2, 32), "clip_g": rows(2, 48)}
+    stored = load_file(save(Embedding("my-word", vectors), tmp_path))
+    pipeline = tiny("sdxl", tmp_path / "model").pipeline()
+    for key, encoder, tokenizer in (
+        ("clip_l", pipeline.text_encoder, pipeline.tokenizer),
+        ("clip_g", pipeline.text_encoder_2, pipeline.tokenizer_2),
+    ):
+        pipeline.load_textual_inversion(
+            {"my-word": stored[key]}, "my-word", text_encoder=encoder, tokenizer=tokenizer
+        )
+        tokens = tokenizer.convert_tokens_to_ids(["my-word", "my-word_1"])
+        assert torch.equal(encoder.get_input_embeddings().weight[tokens], vectors[key])

@@ -22,17 +22,13 @@ import torch
 from torch import Tensor
 
 from ..trainer.errors import InputError
+from ..trainer.metadata import describe_model
 from ..trainer.model import NoiseSchedule, Parameterization, TextEncoder
 from .encoding import encode_prompts
 from .residency import alias_of, checkpointed, differentiable, raw_output, sdpa, training_flag
 from .words import Rows, as_host_prompt, resolving, text_encoders
 
 WORD = "textual-inversion-word"
-ARCHITECTURES = {
-    "SD15": "stable-diffusion-v1",
-    "SD20": "stable-diffusion-v2-512",
-    "SDXL": "stable-diffusion-xl-v1-base",
-}
 
 
 class HostModel:
@@ -105,15 +101,10 @@ class HostModel:
     @property
     def description(self) -> Mapping[str, str]:
         """See `FrozenModel`."""
-        family = type(self._base.model_config).__name__
-        architecture = ARCHITECTURES.get(family, family.lower())
-        if family == "SD20" and self.parameterization == "v_prediction":
-            architecture = "stable-diffusion-v2-768-v"
-        described = {"modelspec.architecture": f"{architecture}/textual-inversion"}
         source = getattr(self._model, "cached_patcher_init", None)
-        if source and source[1] and isinstance(source[1][0], str):
-            described["textual_inversion.checkpoint"] = Path(source[1][0]).stem
-        return described
+        path = source[1][0] if source and source[1] else ""
+        checkpoint = Path(path).stem if isinstance(path, str) else ""
+        return describe_model(self.text_encoders, self.parameterization, checkpoint)
 
     def tokenize(self, prompt: str, num_vectors: int) -> dict[str, Any]:
         """See `FrozenModel`; places of the word are pairs (encoder key, index of the vector)."""
@@ -136,14 +127,14 @@ class HostModel:
         """See `FrozenModel`."""
         self.close()
         with torch.inference_mode():
-            latents = self._base.process_latent_in(self._vae.encode(pixels))
+            latents: Tensor = self._base.process_latent_in(self._vae.encode(pixels))
         return latents.clone()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """See `FrozenModel`."""
         self.close()
         with torch.inference_mode():
-            pixels = self._vae.decode(self._base.process_latent_out(latents.cpu()))
+            pixels: Tensor = self._vae.decode(self._base.process_latent_out(latents.cpu()))
         return pixels.clone().float().cpu().clamp(0, 1)
 
     def predict(

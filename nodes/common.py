@@ -25,7 +25,7 @@ def setting_inputs() -> list[io.Input]:
 
 def _input(name: str, default: Any, choice: Choice) -> io.Input:
     common: dict[str, Any] = {"default": default, "tooltip": choice.help}
-    kind: Any = _kind(default, choice)
+    kind = _kind(default, choice)
     if choice.advanced and "advanced" in inspect.signature(kind).parameters:
         common["advanced"] = True
     if choice.options:
@@ -38,7 +38,7 @@ def _input(name: str, default: Any, choice: Choice) -> io.Input:
     return kind(name, **limits, **common)
 
 
-def _kind(default: Any, choice: Choice) -> type[io.Input]:
+def _kind(default: Any, choice: Choice) -> Any:
     if choice.options:
         return io.Combo.Input
     if isinstance(default, bool):

@@ -44,19 +44,15 @@ def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
                         "memory: start ComfyUI with --disable-dynamic-vram, lower the resolution, "
                         "or train without the patch."
                     )
-            for table in (part._parameters, part._buffers):
+            tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+            for table in tables:
                 for name, original in table.items():
                     if original is None:
                         continue
                     if id(original) not in aliases:
                         aliases[id(original)] = _resident(original, device)
-                    alias = aliases[id(original)]
                     swapped.append((table, name, original))
-                    table[name] = (
-                        nn.Parameter(alias, requires_grad=False)
-                        if table is part._parameters
-                        else alias
-                    )
+                    table[name] = aliases[id(original)]
         yield
     finally:
         for table, name, original in swapped:
@@ -74,8 +70,12 @@ def _resident(original: Tensor, device: torch.device) -> Tensor:
             "The model's weights are not in memory: start ComfyUI with --disable-dynamic-vram."
         )
     if original.device != device:
-        return original.detach().to(device, copy=True)
-    return alias_of(original)
+        alias = original.detach().to(device, copy=True)
+    else:
+        alias = alias_of(original)
+    if isinstance(original, nn.Parameter):
+        return nn.Parameter(alias, requires_grad=False)
+    return alias
 
 
 def alias_of(original: Tensor) -> Tensor:

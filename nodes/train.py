@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..trainer.settings import Settings, described_fields
 from . import library
 from .adapter import HostModel
 from .common import CATEGORY, EmbeddingSocket, LossMapSocket, setting_inputs
+
+SECONDS_BETWEEN_TEXTS = 0.25
+"""Each text goes over the network to every open page."""
 
 
 class TrainTextualInversion(io.ComfyNode):
@@ -130,12 +134,15 @@ class TrainTextualInversion(io.ComfyNode):
         ):
             pictures = to_pictures(images, captions, masks)
             bar = comfy.utils.ProgressBar(settings.steps)
+            said = 0.0
             try:
                 start = start_from[0] if start_from else None
                 for last in train(frozen, pictures, settings, start):
                     losses.append(last.loss)
                     bar.update_absolute(last.step)
-                    cls._say(str(last))
+                    if time.monotonic() - said > SECONDS_BETWEEN_TEXTS or last.step == last.steps:
+                        said = time.monotonic()
+                        cls._say(str(last))
                     comfy.model_management.throw_exception_if_processing_interrupted()
             except BaseException as reason:
                 _rescue(last.last if last else None, reason)
@@ -174,7 +181,7 @@ def to_pictures(
     """
     # Clones, because the host's own are inference tensors.
     frames = [frame.clone() for batch in images for frame in batch]
-    texts = _one_each("captions", list(captions or [None]), len(frames))
+    texts = _one_each("captions", list(captions) if captions else [None], len(frames))
     planes = [plane.clone() for mask in masks or [] for plane in mask.view(-1, *mask.shape[-2:])]
     covers = _one_each("masks", planes or [None], len(frames))
     return [

@@ -11,8 +11,8 @@ from .package import hide_repository_root
 from .server import make_base_directory
 
 
-def use_comfyui(comfyui: Path, base: Path) -> ModuleType:
-    """Put ComfyUI first on the import path, set it to the CPU and to a folder of its own.
+def use_comfyui(comfyui: Path, base: Path, *, cpu: bool = True) -> ModuleType:
+    """Put ComfyUI first on the import path, on the CPU if asked, in a folder of its own.
 
     ComfyUI reads its settings when its modules are imported, so this must come before any of
     them. Returns the module `comfy`.
@@ -26,7 +26,7 @@ def use_comfyui(comfyui: Path, base: Path) -> ModuleType:
 
     comfy = importlib.import_module("comfy")
     args = importlib.import_module("comfy.cli_args").args
-    args.cpu = True
+    args.cpu = cpu
     args.base_directory = str(base)
     args.disable_api_nodes = True
     args.database_url = "sqlite:///:memory:"
@@ -35,6 +35,6 @@ def use_comfyui(comfyui: Path, base: Path) -> ModuleType:
         module = importlib.import_module(name)
         if not Path(str(module.__file__)).resolve().is_relative_to(comfyui.resolve()):
             raise RuntimeError(f"{name} came from {module.__file__}, not from ComfyUI.")
-    if sys.modules["comfy.model_management"].get_torch_device().type != "cpu":
+    if cpu and sys.modules["comfy.model_management"].get_torch_device().type != "cpu":
         raise RuntimeError("ComfyUI did not take the CPU.")
     return comfy

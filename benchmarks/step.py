@@ -1,0 +1,147 @@
+"""What a training step costs inside ComfyUI: time over a forward pass, memory over the model.
+
+    COMFYUI_PATH=... python benchmarks/step.py [--checkpoint FILE] [--size 256] [--batch 1]
+
+An exact gradient costs at least as much again as the forward pass, so that no step can take
+less than 2.0 forwards. Forward and step are timed in turn and compared in pairs, because the
+speed of a shared machine drifts. Without a checkpoint, the full-size U-Net of Stable
+Diffusion 1 (860 M parameters) with random weights is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from support.checkpoints import SD1, cached
+from support.comfyui import find_comfyui
+from support.inprocess import use_comfyui
+from support.loaded import executing
+from support.package import hide_repository_root, use_checkout
+
+if TYPE_CHECKING:
+    from textual_inversion.trainer.model import FrozenModel
+
+FULL_SIZE = replace(
+    SD1,
+    name="sd1-full-size",
+    unet=replace(
+        SD1.unet, depths=(1, 1, 1, 0), depths_up=(1, 1, 1, 0), depth_middle=1, blocks=2
+    ),
+)  # fmt: skip
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+class Peak:
+    """Peak memory above what was there when it was made, in bytes."""
+
+    def __init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            # "5" makes Linux forget the process's peak so far.
+            Path("/proc/self/clear_refs").write_text("5")
+            self._before = self._status("VmRSS")
+
+    def above(self) -> int:
+        """Bytes."""
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() - self._before
+        return self._status("VmHWM") - self._before
+
+    @staticmethod
+    def _status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, help="SD1, SD2 or SDXL; default: random")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+
+    hide_repository_root()
+    use_checkout()
+    use_comfyui(find_comfyui(), Path(tempfile.mkdtemp()), cpu=not torch.cuda.is_available())
+    import comfy.sd
+    from textual_inversion.nodes.adapter import HostModel
+
+    with torch.inference_mode():
+        model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
+            str(options.checkpoint or cached(FULL_SIZE))
+        )
+    unet = model.model.diffusion_model
+    print(f"U-Net: {sum(p.numel() for p in unet.parameters()) / 1e6:.0f} M parameters")
+    for checkpointing in (False, True):
+        with executing(), HostModel(model, clip, vae, checkpointing=checkpointing) as frozen:
+            result = measure(frozen, options.size // 8, options.batch, options.repeats)
+        print(f"{'with' if checkpointing else 'without'} checkpointing: {result}")
+
+
+def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
+    """One line of the table: a model in its present state."""
+    from textual_inversion.trainer import objective
+    from textual_inversion.trainer.initial import initial_vectors
+
+    vectors = initial_vectors(frozen.text_encoders, "toy", 1)
+    live = {k: v.to(frozen.device).requires_grad_() for k, v in vectors.items()}
+    optimizer = torch.optim.AdamW(live.values())
+    tokens = [frozen.tokenize("a photo of a [name]", 1)] * batch
+    latents = torch.randn((batch, 4, side, side), device=frozen.device)
+    noise = torch.randn_like(latents)
+    timesteps = torch.full((batch,), 600)
+    alpha, sigma = frozen.schedule.at(timesteps, latents)
+    noisy = objective.add_noise(latents, noise, alpha, sigma)
+    wanted = objective.target(frozen.parameterization, latents, noise, alpha, sigma)
+    with torch.no_grad():
+        fixed = frozen.encode_prompts(tokens, live)
+
+    @torch.no_grad()
+    def forward() -> None:
+        frozen.predict(noisy, timesteps, fixed)
+
+    def step() -> None:
+        prediction = frozen.predict(noisy, timesteps, frozen.encode_prompts(tokens, live))
+        objective.loss(prediction, wanted).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    forward()
+    peak = Peak()
+    step()
+    memory = peak.above()
+    pairs = [(seconds(forward), seconds(step)) for _ in range(repeats)]
+    ratios = [b / a for a, b in pairs]
+    return (
+        f"forward {statistics.median(a for a, _ in pairs):.2f} s, "
+        f"step {statistics.median(b for _, b in pairs):.2f} s, "
+        f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), "
+        f"peak {memory / 1e9:.2f} GB above the resident model"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,9 @@ from .embedding import KEY_OF_WIDTH, Embedding
 from .picture_files import open_picture, write_picture
 from .refused import Refused
 
+MAX_HEADER = 2 * 1024 * 1024
+"""Bytes of a safetensors file's header, in which its metadata is."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -40,7 +43,10 @@ def _encode_safetensors(embedding: Embedding) -> bytes:
         # AUTOMATIC1111 wants one tensor of this name; the width tells the encoder again.
         if key in ("clip_l", "clip_h") and KEY_OF_WIDTH.get(rows.shape[1]) == key:
             tensors = {"emb_params": rows}
-    return save(tensors, dict(embedding.metadata))
+    content = save(tensors, dict(embedding.metadata))
+    if int.from_bytes(content[:8], "little") > MAX_HEADER:
+        raise Refused("has more than 2 MB of notes: use a smaller thumbnail.")
+    return content
 
 
 def _only_rows(embedding: Embedding, reader: str) -> torch.Tensor:

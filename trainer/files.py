@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from .embedding import Embedding
-from .encoding import FORMATS
+from .encoding import FORMATS, MAX_HEADER
 from .errors import InputError
 from .layouts import Content, Labelled, Words, by_encoder, find_words
 from .picture_files import read_picture
@@ -104,9 +104,8 @@ _GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
 """The names that diffusers gives to every file; the word inside tells more."""
 
 _MEGABYTE = 1024 * 1024
-_MAX_HEADER = 2 * _MEGABYTE
 _MAX_TENSORS = 10_000
-_MAX_TORCH = 16 * _MEGABYTE
+_MAX_TORCH = 17 * _MEGABYTE
 _MAX_PICTURE = 64 * _MEGABYTE
 _LORA_OR_MODEL = "has too many parts for an embedding: it is a LoRA or a model."
 _OTHER_SUFFIXES: Mapping[str, str] = {
@@ -177,7 +176,7 @@ def _read_safetensors(path: Path) -> Content:
         header_size = int.from_bytes(start.read(8), "little")
     if header_size > path.stat().st_size:
         raise Refused(DAMAGED)
-    if header_size > _MAX_HEADER:
+    if header_size > MAX_HEADER:
         raise Refused(_LORA_OR_MODEL)
     with safe_open(path, framework="pt", device="cpu") as file:
         keys = file.keys()

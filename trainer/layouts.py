@@ -43,7 +43,10 @@ _ENCODER_KEY = re.compile(
 _WIDTH_OF_KEY = {key: width for width, key in KEY_OF_WIDTH.items()}
 _MAX_ELEMENTS = 4 * 1024 * 1024
 _BUNDLE = "bundle_emb."
-_LORA_MARKS = ("lora_", "lora.", ".lora", "lycoris_", "hada_w", "lokr_w", ":down", ":up", ".alpha")
+_LORA_KEY = re.compile(
+    r"(lora|lycoris)_(te|unet|transformer)|.*([._]lora[._]|lora_(up|down|A|B|mid)\b|hada_w|lokr_w)"
+    r"|.*(:down|:up|\.alpha)$"
+)
 _CHECKPOINT_MARKS = (
     "model.diffusion_model.",
     "first_stage_model.",
@@ -184,7 +187,7 @@ def _beside_lora(content: Content) -> Words:
 
 
 def _no_lora(content: Content) -> Words:
-    if any(mark in key for key in _keys(content.tree) for mark in _LORA_MARKS):
+    if any(_LORA_KEY.match(key) for key in _keys(content.tree)):
         raise Refused("is a LoRA, not an embedding: load it with a LoRA loader.")
     return {}
 

@@ -102,6 +102,31 @@ def test_strangers(kind: str, tmp_path: Path) -> None:
     assert expected in refusal(write(content, tmp_path / f"stranger{suffix}"))
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lora_unet_mid_block.lora_down.weight",
+        "lora_te1_text_model.alpha",
+        "unet.down_blocks.0.to_q.lora_A.weight",
+        "text_encoder.layers.0.q_proj.lora_linear_layer.up.weight",
+        "unet.processor.to_q_lora.down.weight",
+        "transformer.blocks.0.lora_B.default.weight",
+        "diffusion_model.blocks.0.lokr_w1",
+        "lycoris_unet_mid.hada_w1_a",
+        "unet:0:down",
+    ],
+)
+def test_keys_of_loras(key: str, tmp_path: Path) -> None:
+    assert "is a LoRA" in refusal(write({key: L}, tmp_path / "word.safetensors"))
+
+
+@pytest.mark.parametrize("token", ["<flora>", "explorer", "lora_girl", "<lora_>", "llama", "t5"])
+def test_words_that_sound_like_models(token: str, tmp_path: Path) -> None:
+    path = write({token: L}, tmp_path / "word.safetensors")
+    (vectors,) = read_embedding(path).vectors.values()
+    assert torch.equal(vectors, L)
+
+
 def test_real_encoder_output() -> None:
     assert "holds the output of a text encoder" in refusal(wild("reneg_sd1.5.bin"))
 

@@ -151,6 +151,20 @@ def test_what_is_written_is_listed_as_readable() -> None:
     assert set(files.__all__) <= set(dir(files))
 
 
+def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="more than 2 MB of notes"):
+        save(Embedding("my-word", {"clip_l": L}, {"note": "x" * 3_000_000}), tmp_path)
+    with pytest.raises(InputError, match="too many vectors"):
+        save(Embedding("my-word", {"clip_l": rows(6000, 768)}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_most_vectors(suffix: str, tmp_path: Path) -> None:
+    embedding = Embedding("my-word", {"clip_l": rows(5461, 768)})
+    assert read_embedding(save(embedding, tmp_path, suffix)).fingerprint == embedding.fingerprint
+
+
 # Other readers of what we write
 
 

@@ -260,6 +260,8 @@ MUTATIONS: dict[str, Sequence[Mutate]] = {
 
 def _read(suffix: str, content: bytes, folder: Path, report: Report, keep: Path | None) -> None:
     path = folder / f"damaged{suffix}"
+    # A new file each time: some file systems write to the disk when an old one is cut.
+    path.unlink(missing_ok=True)
     path.write_bytes(content)
     report.largest = max(report.largest, len(content))
     start = time.perf_counter()

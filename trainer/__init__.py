@@ -10,8 +10,9 @@ The parts, in the order in which data flows through them:
 - `objective`: noise, timesteps, target and loss.
 - `schedule`: the learning rate.
 - `loop`: the generator that ties them together.
-- `sampler`: pictures drawn from the seam, for previews.
+- `sampler`, `previews`: pictures drawn from the seam, and a grid of them.
 - `embedding`, `files`: what has been learned, and how it is kept.
 
-`diffusers_model` implements the seam for diffusers; `cli` is the command line.
+`diffusers_model` implements the seam for diffusers, with `clip_tokens` and
+`diffusers_files`; `cli` is the command line.
 """

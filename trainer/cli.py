@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return FAILED
     except torch.cuda.OutOfMemoryError:
         print(
             "The device has too little memory: lower --batch-size or --resolution, or add "
@@ -137,7 +140,6 @@ def _run_train(options: argparse.Namespace) -> int:
     _refuse_unwritable(model, options.format)
 
     word: Embedding | None = None
-    code = 0
     try:
         with tqdm(total=settings.steps, unit="step", leave=False) as bar:
             for progress in train(model, pictures, settings, start):
@@ -145,21 +147,25 @@ def _run_train(options: argparse.Namespace) -> int:
                 word = progress.last
                 bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
                 bar.update()
-    except DivergedError as error:
-        print(error, file=sys.stderr)
-        word, code = error.last_good, FAILED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except BaseException as reason:
+        _rescue(reason.last_good if isinstance(reason, DivergedError) else word, target)
+        raise
+    if word is not None:
+        write_embedding(word, target, overwrite=options.overwrite)
+        print(target)
+        if settings.previews:
+            print(_write_previews(model, pictures, settings, word, target))
+    return 0
+
+
+def _rescue(word: Embedding | None, target: Path) -> None:
+    """Keep what a run that ended early has learned, under a name of its own."""
     if word is None:
-        return code
-    if code:
-        word = word.renamed(f"{word.name}-interrupted")
-        target = target.with_name(word.name + target.suffix)
-    write_embedding(word, target, overwrite=options.overwrite or bool(code))
+        return
+    word = word.renamed(f"{word.name}-interrupted")
+    target = target.with_name(word.name + target.suffix)
+    write_embedding(word, target, overwrite=True)
     print(target)
-    if settings.previews and not code:
-        print(_write_previews(model, pictures, settings, word, target))
-    return code
 
 
 def _target(options: argparse.Namespace, name: str) -> Path:

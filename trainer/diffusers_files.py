@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,21 +112,29 @@ def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> Parts:
         pipeline = pipeline_class.from_single_file(
             str(path), torch_dtype=torch.float32, unet=unet, **unneeded, **options
         )
-    scheduler = pipeline.scheduler
-    if "v_pred" in keys:
-        # How SDXL files say that they predict v; diffusers does not look for it.
-        scheduler = diffusers.DDIMScheduler.from_config(  # type: ignore[no-untyped-call]
-            scheduler.config,
-            prediction_type="v_prediction",
-            rescale_betas_zero_snr="ztsnr" in keys,
-        )
     second = is_xl and pipeline.text_encoder_2 is not None
     return Parts(
         unet=unet,
         vae=pipeline.vae,
         text_encoders=[pipeline.text_encoder, *([pipeline.text_encoder_2] if second else [])],
         tokenizers=[pipeline.tokenizer, *([pipeline.tokenizer_2] if second else [])],
-        scheduler=scheduler,
+        scheduler=_marked_scheduler(pipeline.scheduler, keys),
+    )
+
+
+def _marked_scheduler(scheduler: Any, keys: Set[str]) -> Any:
+    """The scheduler, changed where an SDXL file's marks say so; diffusers does not look for them.
+
+    A key `v_pred` says that the network predicts v, `ztsnr` that the last timestep is all noise.
+    """
+    if "v_pred" not in keys:
+        return scheduler
+    import diffusers
+
+    return diffusers.DDIMScheduler.from_config(  # type: ignore[no-untyped-call]
+        scheduler.config,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr="ztsnr" in keys,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from textual_inversion.trainer.data import Picture
 from textual_inversion.trainer.diffusers_model import DiffusersModel
 
 WORDS = ("photo", "cat", "toy", "red")
@@ -36,6 +37,14 @@ class TinyParts:
         return DiffusersModel(
             self.unet, self.vae, self.text_encoders, self.tokenizers, self.scheduler, **options
         )
+
+    def vectors(self, count: int = 2) -> dict[str, torch.Tensor]:
+        """Vectors of some word for every encoder, always the same."""
+        generator = torch.Generator().manual_seed(3)
+        return {
+            encoder.key: torch.randn(count, encoder.width, generator=generator)
+            for encoder in self.model().text_encoders
+        }
 
     def modules(self) -> list[torch.nn.Module]:
         """What has weights."""
@@ -63,6 +72,12 @@ class TinyParts:
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def pictures(count: int = 2) -> list[Picture]:
+    """Pictures of nothing, always the same."""
+    generator = torch.Generator().manual_seed(4)
+    return [Picture(torch.rand(64, 64, 3, generator=generator)) for _ in range(count)]
 
 
 def tiny(family: str, folder: Path, *, small_vae: bool = False, seed: int = 0) -> TinyParts:

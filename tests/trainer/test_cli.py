@@ -210,15 +210,26 @@ def interrupted_after(step: int, reason: BaseException):
     return train
 
 
-def test_interrupt_keeps_what_was_learned(options, tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(cli, "train", interrupted_after(3, KeyboardInterrupt()))
+@pytest.mark.parametrize(
+    ("reason", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (torch.cuda.OutOfMemoryError("17 GiB"), 1, "too little memory: lower --batch-size"),
+    ],
+)
+def test_what_was_learned_outlives_the_run(
+    reason, code, sentence, options, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(cli, "train", interrupted_after(3, reason))
     options |= {"--steps": 1000, "--previews": 2}
-    assert cli.main(arguments(options)) == 130
+    assert cli.main(arguments(options)) == code
     target = tmp_path / "my-toy-interrupted.safetensors"
-    assert capsys.readouterr().out.split() == [str(target)]
+    out, err = capsys.readouterr()
+    assert out.split() == [str(target)]
+    assert sentence in err
     assert read_embedding(target).metadata["textual_inversion.steps"] == "3"
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert cli.main(arguments(options)) == 130  # an earlier one is in nobody's way
+    assert cli.main(arguments(options)) == code  # an earlier one is in nobody's way
 
 
 def test_diverged_run_keeps_the_last_good_word(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
-from support.tiny_models import TinyParts
-from textual_inversion.trainer.diffusers_files import load_parts
+from support.tiny_models import TinyParts, scheduler, tokenizer
+from textual_inversion.trainer.diffusers_files import _marked_scheduler, load_parts
 from textual_inversion.trainer.diffusers_model import DiffusersModel
 from textual_inversion.trainer.errors import InputError
 
@@ -101,3 +102,29 @@ def test_file_without_a_configuration_at_hand(tmp_path: Path, monkeypatch) -> No
         load_parts(file, torch.float32)
     with pytest.raises(InputError, match="is not a diffusers folder"):
         load_parts(file, torch.float32, tmp_path)
+
+
+@pytest.mark.slow
+def test_single_file_with_a_local_configuration(sd1_checkpoint: Path, tmp_path: Path) -> None:
+    from support.checkpoints import SD1
+    from support.diffusers_folder import write_folder
+
+    tokenizer(tmp_path / "words", pads_with_end=True)
+    config = write_folder(SD1, tmp_path / "config", tmp_path / "words")
+    model = DiffusersModel.from_pretrained(sd1_checkpoint, dtype=torch.bfloat16, config=config)
+    assert model.compute_dtype == torch.bfloat16
+    assert model.description["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
+    (encoder,) = model.text_encoders
+    assert (encoder.key, encoder.vocabulary.dtype) == ("clip_l", torch.float32)
+    with safe_open(sd1_checkpoint, "pt") as file:
+        (key,) = (k for k in file.keys() if k.endswith("token_embedding.weight"))  # noqa: SIM118
+        assert torch.equal(encoder.vocabulary, file.get_tensor(key).float())
+
+
+def test_marks_of_v_prediction_in_a_file() -> None:
+    plain = scheduler()
+    assert _marked_scheduler(plain, {"conditioner.x"}) is plain
+    marked = _marked_scheduler(plain, {"v_pred"})
+    assert marked.config.prediction_type == "v_prediction"
+    torch.testing.assert_close(marked.alphas_cumprod, plain.alphas_cumprod)
+    assert _marked_scheduler(plain, {"v_pred", "ztsnr"}).alphas_cumprod[-1] == 0

@@ -65,11 +65,12 @@ def test_stock_encoder_gives_the_training_conditioning(
     request: pytest.FixtureRequest,
 ) -> None:
     """Prompts in training, the saved file in CLIPTextEncode, and Apply Embedding all agree."""
-    import nodes as host_nodes
     from textual_inversion.nodes.apply import ApplyEmbedding
     from textual_inversion.trainer.embedding import Embedding
     from textual_inversion.trainer.files import write_embedding
     from textual_inversion.trainer.initial import initial_vectors
+
+    import nodes as host_nodes
 
     loaded = request.getfixturevalue("sd1") if family is SD1 else load(family, embeddings)
     clip = loaded.clip.clone()
@@ -201,9 +202,12 @@ def test_quantised_weights_are_refused(sd1: Loaded) -> None:
     before = sd1.objects()
     try:
         table["weight"] = torch.zeros(original.shape).as_subclass(Packed)
-        with executing(), pytest.raises(InputError, match=r"quantised \(Packed\)"):
-            with open_model(sd1) as model:
-                steps(model)
+        with (
+            executing(),
+            pytest.raises(InputError, match=r"quantised \(Packed\)"),
+            open_model(sd1) as model,
+        ):
+            steps(model)
     finally:
         table["weight"] = original
     assert sd1.objects() == before

@@ -1,0 +1,60 @@
+"""What the README says is what the code does: defaults, error messages, paths."""
+
+from __future__ import annotations
+
+import re
+
+from support.paths import ROOT
+from textual_inversion.trainer.settings import described_fields
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def first_columns(table: str, count: int) -> list[list[str]]:
+    """The first cells of each row of a section's table, without its head."""
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row[:count]] for row in rows[2:]]
+
+
+def shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) or "(empty)"
+
+
+def test_defaults() -> None:
+    defaults = {f"`{f.name}`": shown(f.default) for f, _ in described_fields()} | {
+        "`overwrite`": "false"
+    }
+    rows = first_columns(section("The settings that matter"), 2)
+    assert len(rows) > 5
+    for name, default in rows:
+        assert defaults[name] == default
+
+
+def test_error_messages_are_real() -> None:
+    """Every part of a quoted message occurs in the code; “…” stands for what differs."""
+    sources = [p for folder in ("nodes", "trainer") for p in (ROOT / folder).glob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    # Texts are written in several literals, one for each line.
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    rows = first_columns(section("Trouble and answers"), 1)
+    assert len(rows) > 10
+    for (message,) in rows:
+        for part in message.split("…"):
+            part = part.strip("“”() ")
+            assert part in code, part
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_ci_finds_the_test_line() -> None:
+    line = next(line for line in README.splitlines() if 'pip install -e ".[test]"' in line)
+    assert line == 'pip install -e ".[test]" && pytest'

@@ -35,8 +35,8 @@ class SaveEmbedding(io.ComfyNode):
                     "format",
                     options=list(FORMATS),
                     default="safetensors",
-                    tooltip="safetensors is read by every current tool. "
-                    + " ".join(f"{key}: {form.help}" for key, form in FORMATS.items()),
+                    tooltip="Who is to read the file. "
+                    + " ".join(f"{key}: {form.help}." for key, form in FORMATS.items()),
                 ),
                 io.Boolean.Input(
                     "overwrite",

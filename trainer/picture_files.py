@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
@@ -68,7 +69,7 @@ def open_picture(content: bytes) -> Image.Image:
         Refused: it is too large.
         Exception: of any type, where the file is damaged.
     """
-    _check_size(_webp_size(content), len(content))
+    _check_size(_stated_size(content), len(content))
     picture: Image.Image = Image.open(BytesIO(content), formats=("PNG", "WEBP", "JPEG"))
     _check_size(picture.size, len(content))
     return picture
@@ -201,8 +202,10 @@ def _tensor_to_json(value: object) -> object:
     raise TypeError(type(value).__name__)
 
 
-def _webp_size(content: bytes) -> tuple[int, int]:
+def _stated_size(content: bytes) -> tuple[int, int]:
     """Width and height, before Pillow, which allocates both when it opens a WebP file."""
+    if content.startswith(b"\x89PNG"):
+        return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
     kind, head = content[8:16], content[20:30]
     if kind == b"WEBPVP8X":
         return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
@@ -210,9 +213,8 @@ def _webp_size(content: bytes) -> tuple[int, int]:
         bits = int.from_bytes(head[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"WEBPVP8 ":
-        return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(
-            head[8:10], "little"
-        ) & 0x3FFF
+        width, height = struct.unpack_from("<HH", head, 6)
+        return width & 0x3FFF, height & 0x3FFF
     return 0, 0
 
 

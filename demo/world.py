@@ -23,7 +23,7 @@ SUPERSAMPLE = 2
 
 SHAPES = ("disk", "square", "triangle", "star", "flower", "ring", "cross")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
-# Upper end of each colour name's stretch of the hue circle, in degrees from -15.
+# Each colour name has its stretch of the hue circle, in degrees from -15.
 COLOURS = {
     "red": (-15.0, 15.0),
     "orange": (15.0, 42.0),
@@ -55,7 +55,11 @@ NEAR_COLOURS: dict[str, frozenset[str]] = {
     "blue": frozenset({"blue", "purple", "teal"}),
     "pink": frozenset({"pink", "red", "purple"}),
 }
-SIZES: dict[str, tuple[float, float]] = {"small": (10.5, 13.0), "medium": (15.0, 18.5), "large": (20.5, 24.0)}
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (14.0, 16.0),
+    "medium": (18.5, 20.5),
+    "large": (24.0, 27.0),
+}
 PLACES: dict[str, tuple[float, float]] = {
     "center": (32.0, 32.0),
     "left": (19.0, 32.0),
@@ -63,11 +67,11 @@ PLACES: dict[str, tuple[float, float]] = {
     "top": (32.0, 19.0),
     "bottom": (32.0, 45.0),
 }
-PLACE_JITTER = 2.5
-PERIODS = (8.0, 18.0)
-POINTS: dict[str, tuple[int, int]] = {"star": (4, 8), "flower": (3, 8)}
+PLACE_JITTER = 2.0
+PERIODS = (11.0, 22.0)
+POINTS: dict[str, tuple[int, int]] = {"star": (4, 7), "flower": (3, 6)}
 TILTS: dict[str, float] = {"square": 35.0, "triangle": 40.0, "cross": 35.0}
-SOFTNESS = (0.5, 4.0)
+SOFTNESS = (0.8, 5.0)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,9 @@ def object_colours(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return shade_rgb(look.hue, look.shade), shade_rgb(look.second_hue, 1.0 - look.shade)
 
 
-def _distance(look: Look, radius: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _distance(
+    look: Look, radius: float, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Signed distance to the outline in pixels (negative inside), close to the outline."""
     tilt = np.deg2rad(look.tilt)
     u = (x * np.cos(tilt) + y * np.sin(tilt)) / radius
@@ -141,7 +147,11 @@ def _distance(look: Look, radius: float, x: NDArray[np.float64], y: NDArray[np.f
     elif look.shape == "square":
         half, corner = 0.84, 0.02 + 0.5 * p
         qx, qy = np.abs(u) - half + corner, np.abs(v) - half + corner
-        d = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0)) + np.minimum(np.maximum(qx, qy), 0) - corner
+        d = (
+            np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
+            + np.minimum(np.maximum(qx, qy), 0)
+            - corner
+        )
     elif look.shape == "triangle":
         half_width, top, base = 1.05 - 0.4 * p, -0.95, 0.7
         slope = np.arctan2(half_width, base - top)
@@ -157,7 +167,7 @@ def _distance(look: Look, radius: float, x: NDArray[np.float64], y: NDArray[np.f
             px, py = r * np.cos(folded) - 1.0, r * np.sin(folded)
             d = (ex * py - ey * px) / -np.hypot(ex, ey)
         else:
-            depth = 0.14 + 0.3 * p
+            depth = 0.12 + 0.24 * p
             d = (r - (1.0 - depth + depth * np.cos(look.points * theta))) * (1.0 - depth)
     elif look.shape == "ring":
         hole = 0.3 + 0.4 * p
@@ -166,10 +176,12 @@ def _distance(look: Look, radius: float, x: NDArray[np.float64], y: NDArray[np.f
         arm = 0.2 + 0.24 * p
         au, av = np.abs(u), np.abs(v)
         d = np.minimum(np.maximum(au - 0.95, av - arm), np.maximum(av - 0.95, au - arm))
-    return d * radius
+    return np.asarray(d * radius)
 
 
-def _second_share(look: Look, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _second_share(
+    look: Look, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """How much of the second colour each place takes, 0..1, antialiased over a pixel."""
     if look.texture == "plain":
         return np.zeros_like(x)
@@ -180,10 +192,10 @@ def _second_share(look: Look, x: NDArray[np.float64], y: NDArray[np.float64]) ->
     elif look.texture == "dotted":
         dx = (x + look.period / 2) % look.period - look.period / 2
         dy = (y + look.period / 2) % look.period - look.period / 2
-        return np.clip(0.33 * look.period - np.hypot(dx, dy) + 0.5, 0.0, 1.0)
+        return np.asarray(np.clip(0.33 * look.period - np.hypot(dx, dy) + 0.5, 0.0, 1.0))
     else:
         wave = -np.cos(k * x / 2) * np.cos(k * y / 2) * 1.4
-    return np.clip(wave / k + 0.5, 0.0, 1.0)
+    return np.asarray(np.clip(wave / k + 0.5, 0.0, 1.0))
 
 
 def draw(scene: Scene, size: int = SIZE) -> Picture:
@@ -200,11 +212,14 @@ def draw(scene: Scene, size: int = SIZE) -> Picture:
     ground = hsv(scene.background_hue, saturation, scene.background_value)
     picture = ground * (1.0 - inside) + (first * (1.0 - share) + second * share) * inside
     picture = picture.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 3).mean(axis=(1, 3))
-    return picture.astype(np.float32)
+    return np.asarray(picture, dtype=np.float32)
 
 
 def random_look(
-    rng: np.random.Generator, shape: str | None = None, texture: str | None = None, colour: str | None = None
+    rng: np.random.Generator,
+    shape: str | None = None,
+    texture: str | None = None,
+    colour: str | None = None,
 ) -> Look:
     """A look at random, with the coarse attributes that are given."""
     shape = shape or str(rng.choice(SHAPES))

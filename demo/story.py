@@ -1,0 +1,217 @@
+"""The demo: teach the tiny model a word, and show and measure that it has learned it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..trainer.data import Picture
+from ..trainer.diffusers_model import DiffusersModel
+from ..trainer.embedding import Embedding
+from ..trainer.errors import InputError
+from ..trainer.files import write_embedding
+from ..trainer.loop import Progress, train
+from ..trainer.prompts import PLACEHOLDER
+from ..trainer.sampler import sample
+from ..trainer.settings import Settings
+from .concepts import CONCEPTS
+from .lesson import captioned_pictures
+from .measure import Asked, Measured, contexts, measure, wordings
+from .model import LATENT_CHANNELS, LATENT_SIZE, load_model
+from .sampling import GUIDANCE, STEPS
+
+DEFAULT_CONCEPT = "lagoon-star"
+CONTEXTS = 20
+SHOWN = 5
+ZOOM = 2
+WIDTH, LABEL, MARGIN = SHOWN * 64 * ZOOM + 2 * 16, 22, 16
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the demo found out.
+
+    Attributes:
+        words: the best that words alone reach, and the phrase.
+        learned: the same measures with the learned word.
+    """
+
+    phrase: str
+    words: Measured
+    learned: Measured
+
+    def __str__(self) -> str:
+        rows = [
+            ("", "likeness error", "background", "place"),
+            *(
+                (name, f"{m.likeness_error:.2f}", f"{m.background:.0%}", f"{m.place:.0%}")
+                for name, m in (("words alone", self.words), ("learned word", self.learned))
+            ),
+        ]
+        return "\n".join("{:<14}{:>16}{:>12}{:>8}".format(*row) for row in rows)
+
+
+def tiny_model() -> DiffusersModel:
+    """The tiny model behind the trainer's seam.
+
+    Raises:
+        InputError: diffusers is not installed.
+    """
+    try:
+        parts = load_model()
+    except ImportError as error:
+        raise InputError(
+            f'The demo needs {error.name}: pip install "textual-inversion[demo]".'
+        ) from error
+    return DiffusersModel(
+        parts.unet, parts.vae, [parts.text_encoder], [parts.tokenizer], parts.scheduler,
+        name="tiny-demo",
+    )  # fmt: skip
+
+
+def lesson_settings(concept: str, **changes: object) -> Settings:
+    """Settings of the demo's run, a minute on a CPU.
+
+    Raises:
+        InputError: there is no such concept.
+    """
+    if concept not in CONCEPTS:
+        raise InputError(f"There is no concept “{concept}”: choose one of {', '.join(CONCEPTS)}.")
+    defaults = {
+        "name": concept,
+        "init_words": CONCEPTS[concept].class_words,
+        "learn": CONCEPTS[concept].kind,
+        "num_vectors": 2,
+        "steps": 300,
+        "batch_size": 8,
+        "resolution": 64,
+        "learning_rate": "0.02",
+        "previews": 0,
+    }
+    return Settings(**{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def learn(model: DiffusersModel, settings: Settings, seed: int = 0) -> Iterator[Progress]:
+    """Train a word on pictures of the concept of the settings' name."""
+    pictures, captions = captioned_pictures(settings.name, SHOWN, seed)
+    return train(
+        model,
+        [Picture(torch.from_numpy(p).float(), c) for p, c in zip(pictures, captions, strict=True)],
+        settings,
+    )
+
+
+def draw_all(
+    model: DiffusersModel, asked: Sequence[Asked], word: Embedding | None = None
+) -> list[Tensor]:
+    """One picture for each prompt, each from its own noise."""
+    vectors = word.vectors if word else {}
+    return [
+        sample(
+            model,
+            one.prompt,
+            vectors,
+            latent_shape=(LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE),
+            seed=number,
+            steps=STEPS,
+            guidance=GUIDANCE,
+        )
+        for number, one in enumerate(asked)
+    ]
+
+
+def best_words(model: DiffusersModel, concept: str) -> tuple[str, list[Tensor], Measured]:
+    """The phrase that comes nearest to a concept, what the model draws for it, and how near."""
+    found = []
+    for phrase in wordings(concept):
+        asked = contexts(concept, phrase, CONTEXTS)
+        drawn = draw_all(model, asked)
+        found.append((phrase, drawn, measure(torch.stack(drawn), concept, asked)))
+    return min(found, key=lambda one: one[2].likeness_error)
+
+
+def with_word(
+    model: DiffusersModel, concept: str, word: Embedding
+) -> tuple[list[Tensor], Measured]:
+    """What the model draws in the same places with a learned word, and how near it comes."""
+    asked = contexts(concept, PLACEHOLDER, CONTEXTS)
+    drawn = draw_all(model, asked, word)
+    return drawn, measure(torch.stack(drawn), concept, asked)
+
+
+def tell(
+    folder: Path, concept: str, word: Embedding, losses: Sequence[float], model: DiffusersModel
+) -> Lesson:
+    """Measure before and after, and write embedding, loss and picture into a folder.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    phrase, before, words = best_words(model, concept)
+    after, learned = with_word(model, concept, word)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_embedding(word, folder / f"{word.name}.safetensors", overwrite=True)
+    rows = [f"{step},{loss:.6f}" for step, loss in enumerate(losses, 1)]
+    (folder / "loss.csv").write_text("\n".join(["step,loss", *rows, ""]))
+    shown = [torch.from_numpy(p).float() for p in captioned_pictures(concept, SHOWN)[0]]
+    captions = [one.prompt for one in contexts(concept, "[…]", SHOWN)]
+    picture = story_picture(
+        [
+            (f"Five pictures of something new: “{concept}”", shown),
+            (f"Before: the nearest words, “{phrase}”", before[:SHOWN]),
+            (f"After: the learned word “{concept}” in the same places", after[:SHOWN]),
+        ],
+        captions,
+        losses,
+    )
+    picture.save(folder / "story.png")
+    return Lesson(phrase, words, learned)
+
+
+def story_picture(
+    rows: Sequence[tuple[str, Sequence[Tensor]]], captions: Sequence[str], losses: Sequence[float]
+) -> Image.Image:
+    """Rows of pictures under their titles, and the curve of the loss below."""
+    cell = 64 * ZOOM
+    height = len(rows) * (LABEL + cell + MARGIN) + LABEL + cell + 2 * MARGIN
+    canvas = Image.new("RGB", (WIDTH + (SHOWN - 1) * 4, height), "white")
+    pen = ImageDraw.Draw(canvas)
+    top = MARGIN // 2
+    for title, pictures in rows:
+        pen.text((MARGIN, top), title, fill="black", font_size=14)
+        top += LABEL
+        for column, picture in enumerate(pictures):
+            pixels = (picture.clamp(0, 1) * 255).round().byte().numpy()
+            tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.LANCZOS)
+            canvas.paste(tile, (MARGIN + column * (cell + 4), top))
+        top += cell + MARGIN
+    pen.text((MARGIN, top), "Loss, averaged over 20 steps", fill="black", font_size=14)
+    box = (MARGIN, top + LABEL, canvas.width - MARGIN, top + LABEL + cell)
+    _curve(pen, box, losses)
+    del captions
+    return canvas
+
+
+def _curve(
+    pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], losses: Sequence[float]
+) -> None:
+    left, top, right, bottom = box
+    pen.rectangle(box, outline="lightgray")
+    window = min(20, len(losses))
+    means = [sum(losses[i : i + window]) / window for i in range(max(1, len(losses) - window + 1))]
+    low, high = min(means), max(means)
+    points = [
+        (
+            left + (right - left) * i / max(1, len(means) - 1),
+            bottom - (bottom - top) * (0.05 + 0.9 * (m - low) / max(high - low, 1e-9)),
+        )
+        for i, m in enumerate(means)
+    ]
+    pen.line(points, fill="royalblue", width=2)
+    pen.text((left + 4, top + 2), f"{high:.3f}", fill="gray", font_size=11)
+    pen.text((left + 4, bottom - 16), f"{low:.3f}", fill="gray", font_size=11)

@@ -25,7 +25,6 @@ from .measure import Asked, Measured, contexts, measure, wordings
 from .model import LATENT_CHANNELS, LATENT_SIZE, load_model
 from .sampling import GUIDANCE, STEPS
 
-DEFAULT_CONCEPT = "lagoon-star"
 CONTEXTS = 20
 SHOWN = 5
 ZOOM = 2

@@ -26,9 +26,7 @@ from ..trainer.metadata import describe_model
 from ..trainer.model import NoiseSchedule, Parameterization, TextEncoder
 from .encoding import encode_prompts
 from .residency import alias_of, checkpointed, differentiable, raw_output, sdpa, training_flag
-from .words import Rows, as_host_prompt, resolving, text_encoders
-
-WORD = "textual-inversion-word"
+from .words import WORD, Rows, as_host_prompt, resolving, text_encoders
 
 
 class HostModel:
@@ -70,7 +68,8 @@ class HostModel:
         self._sigmas = sampling.sigmas.detach().to("cpu", torch.float32).clone()
         self.schedule = _schedule(self.parameterization, self._sigmas)
         self.pixels_per_latent = 8
-        self.compute_dtype: torch.dtype = self._base.get_dtype_inference()
+        cast = model.get_model_object("manual_cast_dtype")
+        self.compute_dtype: torch.dtype = cast or self._base.get_dtype()
         self.device: torch.device = model.load_device
         channels = self._base.latent_format.latent_channels
         shape = [batch_size, channels, resolution // 8, resolution // 8]
@@ -113,7 +112,7 @@ class HostModel:
             return Rows([(key, i) for i in range(num_vectors)]) if name == WORD else None
 
         with resolving(self._clip.tokenizer, lookup):
-            tokens: dict[str, Any] = self._clip.tokenize(as_host_prompt(prompt, WORD))
+            tokens: dict[str, Any] = self._clip.tokenize(as_host_prompt(prompt))
         return tokens
 
     def encode_prompts(

@@ -12,7 +12,7 @@ from ..trainer.errors import InputError
 from ..trainer.prompts import PLACEHOLDER, with_placeholder
 from .common import CATEGORY, EmbeddingSocket
 from .residency import alias_of
-from .words import as_host_prompt, text_encoders, widths, with_words
+from .words import WORD, as_host_prompt, text_encoders, widths, with_words
 
 STRENGTH_HELP = (
     "How much of the word reaches the prompt: 1 is the word as it was learned, 0 an empty token, "
@@ -92,9 +92,8 @@ def _inputs(default_text: str, text_help: str) -> list[io.Input]:
 
 def _encode(clip: Any, embedding: Embedding, prompt: str, strength: float) -> io.NodeOutput:
     word = at_strength(clip, embedding, strength)
-    clip = with_words(clip, [word])
-    tokens = clip.tokenize(as_host_prompt(prompt, word.name))
-    return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens), clip)
+    tokens = with_words(clip, [word.renamed(WORD)]).tokenize(as_host_prompt(prompt))
+    return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens), with_words(clip, [word]))
 
 
 def at_strength(clip: Any, embedding: Embedding, strength: float) -> Embedding:

@@ -18,9 +18,13 @@ LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
 
 
-def setting_inputs() -> list[io.Input]:
-    """One input for each of the trainer's settings, with the setting's words as tooltip."""
-    return [_input(field.name, field.default, choice) for field, choice in described_fields()]
+def setting_inputs(*, advanced: bool) -> list[io.Input]:
+    """Inputs for the trainer's everyday or rarely used settings, their words as tooltips."""
+    return [
+        _input(field.name, field.default, choice)
+        for field, choice in described_fields()
+        if choice.advanced == advanced
+    ]
 
 
 def _input(name: str, default: Any, choice: Choice) -> io.Input:

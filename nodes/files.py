@@ -76,7 +76,7 @@ class LoadEmbedding(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=library.list_files(),
+                    options=library.list_files() or ["no embeddings yet"],
                     tooltip="A file in the embeddings folder or below. Press R to refresh the "
                     "list.",
                 )

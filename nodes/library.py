@@ -9,19 +9,26 @@ import folder_paths
 
 from ..trainer.embedding import Embedding, check_name
 from ..trainer.errors import InputError
-from ..trainer.files import FORMATS, read_embedding, write_embedding
+from ..trainer.files import FORMATS, READABLE_SUFFIXES, read_embedding, write_embedding
 
-SUFFIXES = frozenset(f.suffix for f in FORMATS.values())
+HOST_SUFFIXES = frozenset({".safetensors", ".pt", ".bin"})
+"""What `embedding:name` in a prompt finds."""
+
+PICTURE_SUFFIXES = frozenset({".png", ".webp"})
+"""Pictures may carry an embedding; beside another file of the same name they only show it."""
 
 
 def list_files() -> list[str]:
     """All embedding files below the embeddings folders, as the user names them."""
     names: set[str] = set()
     for folder in _folders():
+        files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
+        stems = {p.with_suffix("") for p in files if p.suffix.lower() not in PICTURE_SUFFIXES}
         names.update(
             path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and ".preview." not in path.name
+            for path in files
+            if path.suffix.lower() not in PICTURE_SUFFIXES
+            or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
         )
     return sorted(names, key=str.lower)
 
@@ -35,7 +42,7 @@ def find(file: str) -> Path:
     for folder in _folders():
         path = folder / file
         inside = path.resolve().is_relative_to(folder.resolve())
-        if inside and path.suffix.lower() in SUFFIXES and path.is_file():
+        if inside and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
             return path
     raise InputError(
         f"There is no embedding “{file}” in the embeddings folder: choose another, or put the "
@@ -70,9 +77,11 @@ def check_free(name: str) -> None:
     """
     wanted = check_name(name)
     for file in list_files():
-        if Path(file).with_suffix("").as_posix() == wanted:
+        path = Path(file)
+        if path.suffix.lower() in HOST_SUFFIXES and path.with_suffix("").as_posix() == wanted:
             raise InputError(
-                f"An embedding “{file}” exists already: choose another name, or turn on overwrite."
+                f"An embedding “{file}” exists already: choose another name, turn on overwrite, "
+                "or draw with it through Load Embedding."
             )
 
 

@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..trainer.data import Picture
-from ..trainer.embedding import Embedding
+from ..trainer.embedding import Embedding, check_name
 from ..trainer.errors import DivergedError, InputError
 from ..trainer.loop import Progress, train
 from ..trainer.previews import preview_grid
@@ -24,7 +24,6 @@ from .adapter import HostModel
 from .common import CATEGORY, EmbeddingSocket, LossMapSocket, setting_inputs
 
 SECONDS_BETWEEN_TEXTS = 0.25
-"""Each text goes over the network to every open page."""
 
 
 class TrainTextualInversion(io.ComfyNode):
@@ -50,7 +49,7 @@ class TrainTextualInversion(io.ComfyNode):
                     "images",
                     tooltip="3 to 10 pictures of the same thing or style, as a batch or a list.",
                 ),
-                *setting_inputs(),
+                *setting_inputs(advanced=False),
                 io.Boolean.Input(
                     "save",
                     default=True,
@@ -63,6 +62,7 @@ class TrainTextualInversion(io.ComfyNode):
                     tooltip="Replace an embedding of this name. Off: the node refuses before it "
                     "spends any time.",
                 ),
+                *setting_inputs(advanced=True),
                 io.String.Input(
                     "captions",
                     optional=True,
@@ -99,6 +99,15 @@ class TrainTextualInversion(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: list[str] | None = None) -> bool | str:
+        """Refuse an unusable name as soon as the graph is queued."""
+        try:
+            check_name(name[0] if name else "connected")
+        except InputError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
         cls,
         model: list[Any],
@@ -112,12 +121,12 @@ class TrainTextualInversion(io.ComfyNode):
         start_from: list[Embedding] | None = None,
         **values: list[Any],
     ) -> io.NodeOutput:
-        """Train, save and draw previews; what was learned survives an interrupt or an error."""
+        """Train, draw previews and save; what was learned survives an interrupt or an error."""
         settings = Settings(**{f.name: values[f.name][0] for f, _ in described_fields()})
         if save[0] and not overwrite[0]:
             library.check_free(settings.name)
         losses: list[float] = []
-        last: Progress | None = None
+        word: Embedding | None = None
         # Everything below needs tensors that can carry a gradient; the host's own calls go
         # back into inference mode inside the adapter.
         with (
@@ -133,34 +142,49 @@ class TrainTextualInversion(io.ComfyNode):
             ) as frozen,
         ):
             pictures = to_pictures(images, captions, masks)
-            bar = comfy.utils.ProgressBar(settings.steps)
-            said = 0.0
+            start = start_from[0] if start_from else None
+            display = _Display(cls.hidden.unique_id, settings.steps)
             try:
-                start = start_from[0] if start_from else None
-                for last in train(frozen, pictures, settings, start):
-                    losses.append(last.loss)
-                    bar.update_absolute(last.step)
-                    if time.monotonic() - said > SECONDS_BETWEEN_TEXTS or last.step == last.steps:
-                        said = time.monotonic()
-                        cls._say(str(last))
+                display.say("encoding the pictures")
+                for progress in train(frozen, pictures, settings, start):
+                    word = progress.last
+                    losses.append(progress.loss)
+                    display.show(progress)
                     comfy.model_management.throw_exception_if_processing_interrupted()
+                learned = progress.last
+                if settings.previews:
+                    display.say("drawing the preview")
+                preview = preview_grid(frozen, pictures, settings, learned)
+                if save[0]:
+                    library.save(learned, overwrite=overwrite[0])
             except BaseException as reason:
-                _rescue(last.last if last else None, reason)
+                _rescue(word, reason)
                 raise
-            if last is None:
-                raise InputError("steps must be at least 1.")
-            word = last.last
-            if save[0]:
-                library.save(word, overwrite=overwrite[0])
-            preview = preview_grid(frozen, pictures, settings, word)
-        return io.NodeOutput(word, {"loss": losses}, preview[None], f"embedding:{word.name}")
+        prompt = f"embedding:{learned.name}"
+        display.say(f"saved as {prompt}" if save[0] else f"learned {learned.name}, not saved")
+        return io.NodeOutput(learned, {"loss": losses}, preview[None], prompt)
 
-    @classmethod
-    def _say(cls, text: str) -> None:
-        """Show a line of text on the node."""
+
+class _Display:
+    """The node's progress bar, and a line of text below it."""
+
+    def __init__(self, node_id: str, steps: int) -> None:
+        self._node_id = node_id
+        self._bar = comfy.utils.ProgressBar(steps)
+        self._said = 0.0
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
         from server import PromptServer
 
-        PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
+        self._said = time.monotonic()
+        PromptServer.instance.send_progress_text(text, self._node_id)
+
+    def show(self, progress: Progress) -> None:
+        """Show how far training is; the text not too often, as every open page gets it."""
+        self._bar.update_absolute(progress.step)
+        if time.monotonic() - self._said > SECONDS_BETWEEN_TEXTS or progress.step == progress.steps:
+            self.say(str(progress))
 
 
 def to_pictures(

@@ -20,6 +20,9 @@ from ..trainer.embedding import Embedding
 from ..trainer.errors import InputError
 from ..trainer.prompts import PLACEHOLDER
 
+WORD = "textual-inversion-word"
+"""What a word is called while we tokenise, whatever characters its own name has."""
+
 Lookup = Callable[[str, str], Any]
 """(name of the embedding, key of the encoder) -> its rows, or None to look for a file."""
 
@@ -143,13 +146,13 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     return clone
 
 
-def as_host_prompt(prompt: str, name: str) -> str:
-    """Write the placeholder in the host's notation.
+def as_host_prompt(prompt: str) -> str:
+    """Write the placeholder in the host's notation, under the name `WORD`.
 
     The spaces matter: the host reads `embedding:` only after white space, and takes all
     up to the next white space for the name.
     """
-    return prompt.replace(PLACEHOLDER, f" embedding:{name} ")
+    return prompt.replace(PLACEHOLDER, f" embedding:{WORD} ")
 
 
 def _inner_tokenizers(tokenizer: Any) -> dict[str, Any]:

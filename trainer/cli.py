@@ -37,12 +37,20 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _SHORT = {"init_words": ["--init"]}
 """Further names of options."""
 
-_DEFAULT = " (default: %(default)s)"
+DEFAULT = " (default: %(default)s)"
+
+AddCommand = Callable[[Any], None]
+"""Adds a parser, whose default `run` takes the options and returns an exit code."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code of the process."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, further: Sequence[AddCommand] = ()) -> int:
+    """Run one command; returns the exit code of the process.
+
+    Args:
+        arguments: of the command line; the process's own if not given.
+        further: functions that add commands which build on the trainer.
+    """
+    options = _parser(further).parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -63,14 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(further: Sequence[AddCommand]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="textual-inversion",
         description="Teach a text-to-image model a new word from a few pictures.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_train(commands)
+    for add_command in (_add_train, *further):
+        add_command(commands)
     return parser
 
 
@@ -95,7 +104,7 @@ def _add_train(commands: Any) -> None:
         "--format",
         choices=FORMATS,
         default=next(iter(FORMATS)),
-        help="; ".join(f"{key}: {form.help}" for key, form in FORMATS.items()) + _DEFAULT,
+        help="; ".join(f"{key}: {form.help}" for key, form in FORMATS.items()) + DEFAULT,
     )
     files.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
     files.add_argument("--start-from", type=Path, help="An embedding to go on from.")
@@ -124,7 +133,7 @@ def _add_train(commands: Any) -> None:
         else:
             option["type"] = type(field.default)
             option["choices"] = choice.options
-            option["help"] += _DEFAULT if field.default != "" else ""
+            option["help"] += DEFAULT if field.default != "" else ""
         if field.name == "name":
             option |= {"required": True, "help": choice.help}
         names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]

@@ -14,6 +14,9 @@ class InputError(ValueError):
     The message is one sentence or two: what is wrong, and what to do about it.
     """
 
+    # ComfyUI shows the type with its module, which there is a long path.
+    __module__ = "textual_inversion"
+
 
 class DivergedError(RuntimeError):
     """The loss or its gradient stopped being a number.
@@ -22,6 +25,8 @@ class DivergedError(RuntimeError):
         last_good: the embedding after the last step that was sound, or None where
             not a single step was.
     """
+
+    __module__ = "textual_inversion"
 
     def __init__(self, message: str, last_good: Embedding | None) -> None:
         super().__init__(message)

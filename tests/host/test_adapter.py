@@ -211,3 +211,21 @@ def test_quantised_weights_are_refused(sd1: Loaded) -> None:
     finally:
         table["weight"] = original
     assert sd1.objects() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_learns_nearly_the_same(sd1: Loaded, dtype: torch.dtype) -> None:
+    """The stock node Model Compute Dtype decides; float16 goes through loss scaling."""
+    from textual_inversion.trainer.initial import initial_vectors
+
+    half = sd1.model.clone()
+    half.set_model_compute_dtype(dtype)
+    moved = []
+    for patcher in (sd1.model, half):
+        loaded = Loaded(patcher, sd1.clip, sd1.vae, sd1.checkpoint)
+        with executing(), open_model(loaded) as model:
+            compute_dtype = model.compute_dtype
+            start = initial_vectors(model.text_encoders, "toy cat", 3)["clip_l"]
+            moved.append((steps(model, 3).last.vectors["clip_l"] - start).flatten())
+    assert compute_dtype == dtype
+    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.99

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.client import Host
 from support.graph import Graph, Node, sample
@@ -61,6 +62,34 @@ def test_positive_and_negative_equal_the_stock_encoder(host: Host, sd1: str) -> 
         negative="embedding:applied, blurry",
     )  # fmt: skip
     np.testing.assert_array_equal(ours, stock)
+
+
+def test_a_name_that_prompts_cannot_carry_still_applies(host: Host, sd1: str) -> None:
+    """Community files are called all sorts of things."""
+    pictures = []
+    for name in ("plain", "two words (v1.2), final"):
+        graph = Graph()
+        loaded = checkpoint(graph, sd1)
+        word = apply(graph, loaded, put(host, name, 12), "a photo of [name]")
+        saved = sample(graph, loaded[0], loaded[1], loaded[2], text=word[0])
+        pictures.append(picture(host, graph, saved))
+    np.testing.assert_array_equal(*pictures)
+    without = draw_stock(host, sd1, text="a photo of")
+    assert np.abs(pictures[0].astype(int) - without).max() > 0
+
+
+def test_the_list_shows_what_can_be_loaded(host: Host) -> None:
+    """Sub-folders, every format, fresh files; not the pictures that only show a word."""
+    folder = host.embeddings / "some" / "folder"
+    folder.mkdir(parents=True)
+    put(host, "some/folder/shown", 13)
+    for picture_name in ("shown.png", "shown.preview.png"):
+        Image.new("RGB", (8, 8)).save(folder / picture_name)
+    Image.new("RGB", (8, 8)).save(folder / "maybe-an-embedding.png")
+    options = host.object_info("TextualInversionLoad")["input"]["required"]["file"][1]["options"]
+    assert [name for name in options if name.startswith("some/")] == [
+        "some/folder/maybe-an-embedding.png", "some/folder/shown.safetensors",
+    ]  # fmt: skip
 
 
 def test_strength_goes_from_nothing_to_the_word(host: Host, sd1: str) -> None:

@@ -80,6 +80,7 @@ def test_train_save_and_use(
     assert steps[-1] == 2
     texts = [t.text for t in result.texts if t.node_id == trained.id]
     assert any(t.startswith("step 2/2 · loss ") for t in texts)
+    assert texts[-1] == f"saved as embedding:{word}"
 
     pictures = [host.fetch_image(result[node]["images"][0]) for node in (drawn, through)]
     stock = draw(host, model, f"embedding:{word} in the snow", "blurry")

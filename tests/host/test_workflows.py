@@ -89,7 +89,7 @@ def test_the_server_offers_the_templates(host: Host) -> None:
     ("damage", "complaint"),
     [
         (lambda node: node.update(type="Absent"), "no node Absent"),
-        (lambda node: node["widgets_values"].pop(), "no value for overwrite"),
+        (lambda node: node["widgets_values"].pop(), "no value for previews"),
         (lambda node: node["widgets_values"].append(1), "left over"),
         (lambda node: node["widgets_values"].__setitem__(3, "thing"), "learn is 'thing'"),
         (lambda node: node["widgets_values"].__setitem__(4, 0), "steps is 0"),

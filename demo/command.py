@@ -1,0 +1,54 @@
+"""The command `textual-inversion demo`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..trainer.cli import DEFAULT
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command to the parser of `textual-inversion`."""
+    parser = commands.add_parser(
+        "demo",
+        help="teach a tiny model a word, in a minute or two on any machine",
+        description="Teach the tiny model that comes with this package a word, measure what it "
+        "has learned, and write the embedding, the loss and a picture that tells the story.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("textual-inversion-demo"),
+        help="The folder for the results" + DEFAULT,
+    )
+    parser.add_argument(
+        "--concept", default="lagoon-star", help="What to learn" + DEFAULT + "; a wrong name "
+        "lists the right ones."
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, help="Updates of the vectors, if not the default.")
+    parser.add_argument("--seed", type=int, default=0, help="Start of all random choices.")
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Only here, so that other commands need not wait for it.
+    from .story import learn, lesson_settings, tell, tiny_model
+
+    changes = {"seed": options.seed} | ({"steps": options.steps} if options.steps else {})
+    settings = lesson_settings(options.concept, **changes)
+    model = tiny_model()
+    losses = []
+    with tqdm(total=settings.steps, unit="step", desc="learning a word") as bar:
+        for progress in learn(model, settings):
+            losses.append(progress.loss)
+            bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+            bar.update()
+    print("Drawing and measuring …")
+    print(tell(options.output, settings.name, progress.last, losses, model))
+    print(f"Look at {options.output / 'story.png'}")
+    return 0

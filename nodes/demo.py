@@ -1,0 +1,85 @@
+"""Nodes for a first try without a checkpoint: a tiny model, and pictures for it to learn."""
+
+from __future__ import annotations
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..demo.concepts import CONCEPTS
+from ..demo.lesson import captioned_pictures
+from .common import CATEGORY
+from .demo_model import build
+
+DEMO_CATEGORY = f"{CATEGORY}/demo"
+
+
+class LoadTinyDemoModel(io.ComfyNode):
+    """MODEL, CLIP and VAE of the tiny model that comes with the pack."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="TextualInversionDemoModel",
+            display_name="Load Tiny Demo Model",
+            category=DEMO_CATEGORY,
+            description="A tiny Stable Diffusion that comes with this pack: it draws shapes at "
+            "64 x 64 pixels in seconds, without a GPU. Swap it for Load Checkpoint to work with a "
+            "real model.",
+            inputs=[],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Put the model together."""
+        return io.NodeOutput(*build(embeddings=folder_paths.get_folder_paths("embeddings")))
+
+
+class DemoPictures(io.ComfyNode):
+    """Pictures of something that the tiny model has never seen, and captions for them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="TextualInversionDemoPictures",
+            display_name="Demo Pictures",
+            category=DEMO_CATEGORY,
+            description="Draws a few pictures of one thing or style that the tiny demo model has "
+            "never seen. Words come near it; only a learned word hits it.",
+            inputs=[
+                io.Combo.Input(
+                    "concept", options=list(CONCEPTS), tooltip="What the pictures show."
+                ),
+                io.Int.Input("count", default=5, min=1, max=20, tooltip="How many pictures."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    tooltip="Chooses the places, sizes and backgrounds.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", is_output_list=True),
+                io.String.Output(
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="For the captions input of Train Textual Inversion.",
+                ),
+                io.String.Output(
+                    display_name="init_words",
+                    tooltip="The words that come nearest: where learning may start.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, concept: str, count: int, seed: int) -> io.NodeOutput:
+        """Draw the pictures."""
+        pictures, captions = captioned_pictures(concept, count, seed)
+        images = [torch.from_numpy(p.astype(np.float32))[None] for p in pictures]
+        return io.NodeOutput(images, captions, CONCEPTS[concept].class_words)

@@ -6,11 +6,12 @@ import sys
 
 from .demo.command import add_demo
 from .trainer.cli import main as run
+from .trainer.cli_files import FILE_COMMANDS
 
 
 def main() -> int:
     """Run one command; returns the exit code of the process."""
-    return run(further=[add_demo])
+    return run(further=[*FILE_COMMANDS, add_demo])
 
 
 if __name__ == "__main__":

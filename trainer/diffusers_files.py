@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from .embedding import KEY_OF_WIDTH
 from .errors import InputError
+from .inspection import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,7 @@ def load_parts(path: Path, dtype: torch.dtype, config: Path | None = None) -> Pa
     Raises:
         InputError: diffusers is not installed, or this cannot be loaded.
     """
-    try:
-        import diffusers  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "Loading a model needs diffusers and transformers: "
-            'pip install "textual-inversion[diffusers]"'
-        ) from error
+    _require_libraries()
     if path.is_dir():
         return _load_folder(path, dtype)
     if path.is_file() and path.suffix.lower() == ".safetensors":
@@ -54,26 +49,63 @@ def load_parts(path: Path, dtype: torch.dtype, config: Path | None = None) -> Pa
     )
 
 
+def _require_libraries() -> None:
+    try:
+        import diffusers  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "Loading a model needs diffusers and transformers: "
+            'pip install "textual-inversion[diffusers]"'
+        ) from error
+
+
+def load_vocabularies(folder: Path) -> list[Vocabulary]:
+    """The vocabularies of a diffusers folder's text encoders, without the rest of the model.
+
+    Raises:
+        InputError: diffusers is not installed, or this cannot be loaded.
+    """
+    _require_libraries()
+    index = _read_index(folder)
+    vocabularies = []
+    for number, end in enumerate(_encoder_suffixes(index)):
+        part = f"text_encoder{end}"
+        variant = _variant(folder / part)
+        encoder = _load_part(folder, index, part, torch_dtype=torch.float32, variant=variant)
+        tokenizer = _load_part(folder, index, f"tokenizer{end}")
+        table = encoder.get_input_embeddings().weight.detach()
+        key = KEY_OF_WIDTH.get(table.shape[1], ("clip_l", "clip_g", "t5xxl")[number])
+        vocabularies.append(Vocabulary(key, table, tokenizer.decode))
+    return vocabularies
+
+
 def _load_folder(folder: Path, dtype: torch.dtype) -> Parts:
     index = _read_index(folder)
 
-    def load(name: str, **options: Any) -> Any:
-        library, kind = index[name]
-        with _explained(f"The {name} in “{folder}” cannot be loaded"):
-            part = getattr(_library(library), kind)
-            return part.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
-
     def load_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
-        return load(name, torch_dtype=dtype, variant=_variant(folder / name))
+        variant = _variant(folder / name)
+        return _load_part(folder, index, name, torch_dtype=dtype, variant=variant)
 
-    suffixes = [end for end in ("", "_2", "_3") if (index.get(f"text_encoder{end}") or [None])[0]]
+    suffixes = _encoder_suffixes(index)
     return Parts(
         unet=load_model("unet", dtype),
         vae=load_model("vae"),
         text_encoders=[load_model(f"text_encoder{end}") for end in suffixes],
-        tokenizers=[load(f"tokenizer{end}") for end in suffixes],
-        scheduler=load("scheduler"),
+        tokenizers=[_load_part(folder, index, f"tokenizer{end}") for end in suffixes],
+        scheduler=_load_part(folder, index, "scheduler"),
     )
+
+
+def _encoder_suffixes(index: Mapping[str, Any]) -> list[str]:
+    return [end for end in ("", "_2", "_3") if (index.get(f"text_encoder{end}") or [None])[0]]
+
+
+def _load_part(folder: Path, index: Mapping[str, Any], name: str, **options: Any) -> Any:
+    library, kind = index[name]
+    with _explained(f"The {name} in “{folder}” cannot be loaded"):
+        part = getattr(_library(library), kind)
+        return part.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
 
 
 def _load_file(path: Path, dtype: torch.dtype, config: Path | None) -> Parts:

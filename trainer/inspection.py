@@ -1,0 +1,226 @@
+"""What can be told of an embedding: its size, its lengths, its neighbours and its notes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .embedding import Embedding
+from .negatives import is_negative
+
+NEAREST = 5
+"""How many words of the vocabulary are named for each vector."""
+
+_READS: Mapping[str, frozenset[str]] = {
+    "Stable Diffusion 1": frozenset({"clip_l"}),
+    "Stable Diffusion 2": frozenset({"clip_h"}),
+    "SDXL": frozenset({"clip_l", "clip_g"}),
+    "Stable Diffusion 3": frozenset({"clip_l", "clip_g", "t5xxl"}),
+    "Flux.1": frozenset({"clip_l", "t5xxl"}),
+}
+"""Family of models -> keys of the text encoders for which it can read vectors."""
+
+_LONGEST_NOTE = 300
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that a text encoder knows.
+
+    Attributes:
+        key: of the encoder, as embedding files name it.
+        table: a vector for each token, [tokens, width], of any type and on any device.
+        word: id of a token -> its text.
+    """
+
+    key: str
+    table: Tensor
+    word: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the vectors of a vocabulary are: the mean, and where 5, 50 and 95 % lie below."""
+
+    mean: float
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vector: its length, and the nearest words with the cosine of the angle to them."""
+
+    length: float
+    nearest: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class EncoderReport:
+    """What an embedding has for one text encoder; no `usual` where no vocabulary was given."""
+
+    key: str
+    width: int
+    rows: Sequence[Row]
+    usual: Lengths | None
+
+    def __str__(self) -> str:
+        count = f"{len(self.rows)} vector{'s' if len(self.rows) != 1 else ''}"
+        lines = [f"{self.key}: {count}, {self.width} wide"]
+        if self.usual:
+            lines.append(
+                f"  A word of the vocabulary is {self.usual.mean:.2f} long ({self.usual.low:.2f} "
+                f"to {self.usual.high:.2f} for most)."
+            )
+        for number, row in enumerate(self.rows, 1):
+            length = f"{row.length:.2f} long"
+            if self.usual and self.usual.mean:
+                length += f" (x {row.length / self.usual.mean:.1f})"
+            nearest = ", ".join(f"{word} {cosine:.2f}" for word, cosine in row.nearest)
+            lines.append(f"  {number}: {length}" + (f"; near {nearest}" if nearest else ""))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What can be told of an embedding; as text, readable.
+
+    Attributes:
+        name: the word.
+        family: the family of models it is made for.
+        partly: families of which only some encoders are the same.
+        negative: whether it is for negative prompts, as far as notes and name tell.
+        encoders: one report for each text encoder.
+        remarks: sentences about what is unusual.
+        notes: the metadata in readable form.
+    """
+
+    name: str
+    family: str
+    partly: Sequence[str]
+    negative: bool
+    encoders: Sequence[EncoderReport]
+    remarks: Sequence[str]
+    notes: Mapping[str, str]
+
+    def __str__(self) -> str:
+        head = f"{self.name}: for {self.family}"
+        if self.negative:
+            head += ", for negative prompts"
+        lines = [head]
+        if self.partly:
+            lines.append(f"Works in part with {', '.join(self.partly)} (other text encoders).")
+        lines += [*self.remarks, *map(str, self.encoders)]
+        if self.notes:
+            lines += ["Notes:", *(f"  {key}: {value}" for key, value in self.notes.items())]
+        return "\n".join(lines)
+
+
+def inspect(embedding: Embedding, vocabularies: Sequence[Vocabulary] = ()) -> Report:
+    """Look at an embedding from all sides.
+
+    Args:
+        embedding: the word.
+        vocabularies: of the model it is to be compared with; without them neither nearest
+            words nor usual lengths are known. Those that do not fit are only remarked upon.
+    """
+    keys = frozenset(embedding.vectors)
+    encoders = []
+    for key, rows in embedding.vectors.items():
+        encoders.append(_inspect_rows(key, rows, _fitting(key, rows.shape[1], vocabularies)))
+    remarks = []
+    if vocabularies and not any(report.usual for report in encoders):
+        widths = " and ".join(f"{v.table.shape[1]} ({v.key})" for v in vocabularies)
+        own = " and ".join(f"{e.width} ({e.key})" for e in encoders)
+        remarks.append(
+            f"It does not fit the given text encoder: that reads vectors {widths} wide, these are "
+            f"{own} wide."
+        )
+    remarks += [
+        f"Its vectors for {key} are all zero: they mean nothing."
+        for key, rows in embedding.vectors.items()
+        if not rows.any()
+    ]
+    return Report(
+        name=_plain(embedding.name),
+        family=embedding.family,
+        partly=[f for f, reads in _READS.items() if reads & keys and reads != keys],
+        negative=is_negative(embedding.name, embedding.metadata),
+        encoders=encoders,
+        remarks=remarks,
+        notes=readable_notes(embedding.metadata),
+    )
+
+
+def readable_notes(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata for people: without prefixes, JSON as a list, pictures as their size."""
+    notes: dict[str, str] = {}
+    for key, value in metadata.items():
+        group, _, last = key.rpartition(".")
+        plain = last if group in ("modelspec", "textual_inversion") else key
+        shown = _readable(value)
+        if shown:
+            notes[_plain(plain.replace("_", " "))] = shown
+    return notes
+
+
+def _fitting(key: str, width: int, vocabularies: Sequence[Vocabulary]) -> Vocabulary | None:
+    """Its own encoder's, else the only one of its width, as for the vectors themselves."""
+    fitting = [v for v in vocabularies if v.table.shape[1] == width]
+    own = [v for v in fitting if v.key == key]
+    return own[0] if own else fitting[0] if len(fitting) == 1 else None
+
+
+@torch.no_grad()
+def _inspect_rows(key: str, rows: Tensor, vocabulary: Vocabulary | None) -> EncoderReport:
+    lengths = rows.norm(dim=1).tolist()
+    if vocabulary is None:
+        return EncoderReport(key, rows.shape[1], [Row(length, ()) for length in lengths], None)
+    directions = F.normalize(rows, dim=1).to(vocabulary.table.device)
+    all_lengths, cosines = [], []
+    # A big vocabulary in float32 would be gigabytes at once.
+    for start in range(0, len(vocabulary.table), _CHUNK):
+        words = vocabulary.table[start : start + _CHUNK].detach().float()
+        all_lengths.append(words.norm(dim=1).cpu())
+        cosines.append((directions @ F.normalize(words, dim=1).T).cpu())
+    best = torch.cat(cosines, dim=1).topk(min(NEAREST, len(vocabulary.table)))
+    found = [
+        Row(
+            length,
+            [(_plain(vocabulary.word(i)), cosine) for i, cosine in zip(ids, values, strict=True)],
+        )
+        for length, ids, values in zip(
+            lengths, best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]
+    return EncoderReport(key, rows.shape[1], found, _usual(torch.cat(all_lengths)))
+
+
+def _usual(lengths: Tensor) -> Lengths:
+    low, middle, high = lengths.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+    return Lengths(float(lengths.mean()), low, middle, high)
+
+
+def _readable(value: str) -> str:
+    if value.startswith("data:"):
+        return f"a picture of {len(value) * 3 // 4 // 1024 + 1} kB"
+    try:
+        content = json.loads(value)
+    except (ValueError, RecursionError):
+        content = value
+    if isinstance(content, dict):
+        value = ", ".join(f"{key}: {part}" for key, part in content.items() if part != "")
+    value = _plain(value)
+    return value if len(value) <= _LONGEST_NOTE else f"{value[:_LONGEST_NOTE]} …"
+
+
+def _plain(text: str) -> str:
+    """On one line, and without what a terminal would take for a command."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

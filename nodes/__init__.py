@@ -11,7 +11,9 @@ class TextualInversionExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes, in the order of use."""
         from .apply import ApplyEmbedding, ApplyNegativeEmbedding
+        from .blend import BlendEmbeddings, EmbeddingFromText
         from .files import LoadEmbedding, SaveEmbedding
+        from .inspect import InspectEmbedding
         from .train import TrainTextualInversion
 
         return [
@@ -20,4 +22,7 @@ class TextualInversionExtension(ComfyExtension):
             LoadEmbedding,
             ApplyEmbedding,
             ApplyNegativeEmbedding,
+            InspectEmbedding,
+            BlendEmbeddings,
+            EmbeddingFromText,
         ]

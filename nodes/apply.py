@@ -9,10 +9,15 @@ from comfy_api.latest import io
 
 from ..trainer.embedding import Embedding
 from ..trainer.errors import InputError
+from ..trainer.negatives import is_clearly_positive
 from ..trainer.prompts import PLACEHOLDER, with_placeholder
+from . import library
 from .common import CATEGORY, EmbeddingSocket
 from .residency import alias_of
-from .words import WORD, as_host_prompt, text_encoders, widths, with_words
+from .words import WORD, as_host_prompt, text_encoders, tokenize_without, widths, with_words
+
+CONNECTED = "the connected one"
+"""What the list of files offers besides files."""
 
 STRENGTH_HELP = (
     "How much of the word reaches the prompt: 1 is the word as it was learned, 0 an empty token, "
@@ -33,15 +38,29 @@ class ApplyEmbedding(io.ComfyNode):
             category=CATEGORY,
             description="Encodes a prompt with a word, saved or not. The CLIP output knows the "
             "word too: any text encoder behind it understands embedding:NAME.",
-            inputs=_inputs(
-                f"a photo of {PLACEHOLDER}",
-                f"The prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the word.",
-            ),
+            inputs=[
+                CLIP_INPUT,
+                EmbeddingSocket.Input(
+                    "embedding", tooltip="The word, from Train or Load Embedding."
+                ),
+                *_prompt_inputs(
+                    f"a photo of {PLACEHOLDER}",
+                    f"The prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the word.",
+                ),
+            ],
             outputs=[io.Conditioning.Output(), io.Clip.Output()],
         )
 
     @classmethod
-    def execute(cls, clip: Any, embedding: Embedding, text: str, strength: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        clip: Any,
+        embedding: Embedding,
+        text: str,
+        strength: float,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+    ) -> io.NodeOutput:
         """Encode the prompt."""
         prompt = with_placeholder(text, embedding.name)
         if PLACEHOLDER not in prompt:
@@ -49,7 +68,7 @@ class ApplyEmbedding(io.ComfyNode):
                 f"The text does not contain the word: write {PLACEHOLDER} where “{embedding.name}” "
                 "should go."
             )
-        return _encode(clip, embedding, prompt, strength)
+        return _encode(clip, embedding, prompt, strength, (start_percent, end_percent))
 
 
 class ApplyNegativeEmbedding(io.ComfyNode):
@@ -64,36 +83,137 @@ class ApplyNegativeEmbedding(io.ComfyNode):
             category=CATEGORY,
             description="Encodes a negative prompt with a word made for it, such as EasyNegative. "
             "Connect the result to the sampler's negative input.",
-            inputs=_inputs(
-                PLACEHOLDER,
-                f"The negative prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the "
-                "word; if none of them occurs, the word comes first.",
-            ),
+            inputs=[
+                CLIP_INPUT,
+                EmbeddingSocket.Input(
+                    "embedding",
+                    optional=True,
+                    tooltip="The word, from Load Embedding. Or choose a file below.",
+                ),
+                *_prompt_inputs(
+                    PLACEHOLDER,
+                    f"The negative prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the "
+                    "word; if none of them occurs, the word comes first.",
+                ),
+                io.Combo.Input(
+                    "file",
+                    options=[CONNECTED, *library.negatives_first()],
+                    default=CONNECTED,
+                    optional=True,
+                    tooltip="A file in the embeddings folder, if none is connected. Those known to "
+                    "be for negative prompts come first. Press R to refresh the list.",
+                ),
+            ],
             outputs=[io.Conditioning.Output(display_name="negative"), io.Clip.Output()],
         )
 
     @classmethod
-    def execute(cls, clip: Any, embedding: Embedding, text: str, strength: float) -> io.NodeOutput:
+    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+        """Notice a changed file under the same name."""
+        return "" if file == CONNECTED else library.fingerprint(file)
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Any,
+        text: str,
+        strength: float,
+        embedding: Embedding | None = None,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        file: str = CONNECTED,
+    ) -> io.NodeOutput:
         """Encode the negative prompt."""
-        prompt = with_placeholder(text, embedding.name)
+        word = _chosen(embedding, file)
+        if is_clearly_positive(word.name, word.metadata):
+            raise InputError(
+                f"“{word.name}” was made to draw something, and as a negative would keep the model "
+                "from drawing it: use Apply Embedding. If you want just that, connect the "
+                "CONDITIONING of Apply Embedding to the sampler's negative input."
+            )
+        prompt = with_placeholder(text, word.name)
         if PLACEHOLDER not in prompt:
             prompt = f"{PLACEHOLDER}, {prompt}" if prompt.strip() else PLACEHOLDER
-        return _encode(clip, embedding, prompt, strength)
+        return _encode(clip, word, prompt, strength, (start_percent, end_percent))
 
 
-def _inputs(default_text: str, text_help: str) -> list[io.Input]:
+CLIP_INPUT = io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader.")
+
+
+def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:
     return [
-        io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader."),
-        EmbeddingSocket.Input("embedding", tooltip="The word, from Train or Load Embedding."),
         io.String.Input("text", default=default_text, multiline=True, tooltip=text_help),
         io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip=STRENGTH_HELP),
+        # Optional, so that graphs from before they came still run.
+        io.Float.Input(
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            advanced=True,
+            tooltip="Where in the sampling the word begins to count: 0 is the first step. Before "
+            "it, the prompt is used without the word.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            advanced=True,
+            tooltip="Where in the sampling the word stops to count: 1 is the last step. After it, "
+            "the prompt is used without the word.",
+        ),
     ]
 
 
-def _encode(clip: Any, embedding: Embedding, prompt: str, strength: float) -> io.NodeOutput:
+def _chosen(connected: Embedding | None, file: str) -> Embedding:
+    if connected is None:
+        if file == CONNECTED:
+            raise InputError("There is no word: connect an embedding, or choose a file.")
+        return library.read(file)
+    if file != CONNECTED:
+        raise InputError(
+            f"There are two words, “{connected.name}” and the file “{file}”: disconnect the "
+            f"embedding, or set file to “{CONNECTED}”. For both, put two of these nodes in a row."
+        )
+    return connected
+
+
+def _encode(
+    clip: Any, embedding: Embedding, prompt: str, strength: float, when: tuple[float, float]
+) -> io.NodeOutput:
+    """Conditioning with the word for a part of the sampling, without it for the rest.
+
+    Entries are limited as the host's ConditioningSetTimestepRange does it.
+    """
+    start, end = when
+    if start >= end:
+        raise InputError(
+            f"The word would never count: start_percent ({start:g}) has to be below end_percent "
+            f"({end:g})."
+        )
     word = at_strength(clip, embedding, strength)
-    tokens = with_words(clip, [word.renamed(WORD)]).tokenize(as_host_prompt(prompt))
-    return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens), with_words(clip, [word]))
+    known = with_words(clip, [word])
+    text = as_host_prompt(prompt)
+    tokens = with_words(clip, [word.renamed(WORD)]).tokenize(text)
+    if when == (0, 1):
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens), known)
+    conditioning = _between(clip, tokens, start, end)
+    without = tokenize_without(clip, text)
+    for first, last in ((0.0, start), (end, 1.0)):
+        if first < last:
+            conditioning += _between(clip, without, first, last)
+    return io.NodeOutput(conditioning, known)
+
+
+def _between(clip: Any, tokens: Any, start: float, end: float) -> list[Any]:
+    limits = {"start_percent": start, "end_percent": end}
+    entries: list[Any] = clip.encode_from_tokens_scheduled(tokens, add_dict=limits)
+    return entries
 
 
 def at_strength(clip: Any, embedding: Embedding, strength: float) -> Embedding:

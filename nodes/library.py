@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import folder_paths
 
 from ..trainer.embedding import Embedding, check_name
 from ..trainer.errors import InputError
-from ..trainer.files import FORMATS, READABLE_SUFFIXES, read_embedding, write_embedding
+from ..trainer.files import (
+    FORMATS,
+    READABLE_SUFFIXES,
+    read_embedding,
+    read_notes,
+    write_embedding,
+)
+from ..trainer.negatives import is_negative
 
 HOST_SUFFIXES = frozenset({".safetensors", ".pt", ".bin"})
 """What `embedding:name` in a prompt finds."""
@@ -31,6 +40,14 @@ def list_files() -> list[str]:
             or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
         )
     return sorted(names, key=str.lower)
+
+
+def negatives_first() -> list[str]:
+    """All embedding files, those known to be for negative prompts before the others."""
+    files = list_files()
+    return sorted(
+        files, key=lambda file: not is_negative(Path(file).with_suffix("").as_posix(), _notes(file))
+    )
 
 
 def find(file: str) -> Path:
@@ -95,6 +112,18 @@ def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: b
     path.parent.mkdir(parents=True, exist_ok=True)
     write_embedding(embedding, path, overwrite=overwrite)
     return path
+
+
+def _notes(file: str) -> Mapping[str, str]:
+    path = find(file)
+    status = path.stat()
+    return _notes_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _notes_of(path: Path, _changed: int, _size: int) -> Mapping[str, str]:
+    """The host asks for lists of files often, and folders of embeddings are large."""
+    return read_notes(path)
 
 
 def _folders() -> list[Path]:

@@ -8,6 +8,7 @@ memory, or for the places that training keeps for vectors that still change.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..trainer.embedding import Embedding
 from ..trainer.errors import InputError
+from ..trainer.inspection import Vocabulary
 from ..trainer.prompts import PLACEHOLDER
 
 WORD = "textual-inversion-word"
@@ -56,6 +58,11 @@ class HostEncoder:
             self.tokenizer.tokens_start : -1 if self.tokenizer.tokenizer_adds_end_token else None
         ]
 
+    def word(self, token_id: int) -> str:
+        """The text of one token, as its tokenizer spells it."""
+        text: str = self.tokenizer.tokenizer.decode([token_id])
+        return text
+
     def tokens_of(self, prompt: Mapping[str, Any]) -> list[list[tuple[Any, ...]]]:
         """This encoder's chunks in what the host's tokenizer returned for a prompt."""
         short = self.name.removeprefix("clip_")
@@ -85,6 +92,11 @@ def text_encoders(clip: Any) -> list[HostEncoder]:
 def widths(clip: Any) -> dict[str, int]:
     """Encoder key -> width of the token vectors that it reads."""
     return {e.key: int(e.vocabulary.shape[1]) for e in text_encoders(clip)}
+
+
+def vocabularies(clip: Any) -> list[Vocabulary]:
+    """The words that a host's CLIP knows, for each of its encoders."""
+    return [Vocabulary(e.key, e.vocabulary, e.word) for e in text_encoders(clip)]
 
 
 class Rows:
@@ -133,12 +145,20 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     Raises:
         InputError: a word does not fit this CLIP's encoders.
     """
-    rows = {word.name: word.rows_for(widths(clip)) for word in words}
+    rows = {
+        word.name: {
+            key: Rows([_Place(vector) for vector in vectors])
+            for key, vectors in word.rows_for(widths(clip)).items()
+        }
+        for word in words
+    }
     tokenize = clip.tokenizer.tokenize_with_weights
 
     def tokenize_with_weights(*args: Any, **kwargs: Any) -> Any:
         with resolving(clip.tokenizer, lambda name, key: rows.get(name, {}).get(key)):
-            return tokenize(*args, **kwargs)
+            tokens = tokenize(*args, **kwargs)
+        _fill_places(tokens)
+        return tokens
 
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
@@ -146,13 +166,45 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     return clone
 
 
+def tokenize_without(clip: Any, prompt: str) -> Any:
+    """The host's tokens of a prompt from `as_host_prompt`, in which the word takes no place.
+
+    Cutting the word out of the text would break the brackets around it.
+    """
+    with resolving(clip.tokenizer, lambda name, _key: Rows([]) if name == WORD else None):
+        return clip.tokenize(prompt)
+
+
 def as_host_prompt(prompt: str) -> str:
     """Write the placeholder in the host's notation, under the name `WORD`.
 
-    The spaces matter: the host reads `embedding:` only after white space, and takes all
-    up to the next white space for the name.
+    The host reads `embedding:` only after white space, and takes all up to the next white
+    space for the name. No space is added where there is one: some tokenizers count them.
     """
-    return prompt.replace(PLACEHOLDER, f" embedding:{WORD} ")
+    word = re.escape(PLACEHOLDER)
+    spaced = re.sub(rf"(?<=\S){word}", f" {PLACEHOLDER}", prompt)
+    spaced = re.sub(rf"{word}(?=\S)", f"{PLACEHOLDER} ", spaced)
+    return spaced.replace(PLACEHOLDER, f"embedding:{WORD}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Keeps the place of a vector while the host tokenises.
+
+    Some of its tokenizers (Qwen-Image) compare every token with a number, which a tensor
+    cannot answer with yes or no.
+    """
+
+    vector: Tensor
+
+
+def _fill_places(tokens: Any) -> None:
+    """Put the vectors into what the host's tokenizer returned."""
+    for chunks in tokens.values():
+        for chunk in chunks if isinstance(chunks, list) else ():
+            for i, token in enumerate(chunk if isinstance(chunk, list) else ()):
+                if isinstance(token, tuple) and isinstance(token[0], _Place):
+                    chunk[i] = (token[0].vector, *token[1:])
 
 
 def _inner_tokenizers(tokenizer: Any) -> dict[str, Any]:

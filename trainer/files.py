@@ -6,6 +6,8 @@ Nothing in a file is ever run, and no file can ask for much more memory than its
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
@@ -23,7 +25,14 @@ from .picture_files import read_picture
 from .refused import DAMAGED, Refused
 from .torch_files import read_torch_file
 
-__all__ = ["FORMATS", "READABLE_SUFFIXES", "read_embedding", "read_words", "write_embedding"]
+__all__ = [
+    "FORMATS",
+    "READABLE_SUFFIXES",
+    "read_embedding",
+    "read_notes",
+    "read_words",
+    "write_embedding",
+]
 
 
 def read_embedding(path: Path, name: str | None = None) -> Embedding:
@@ -60,6 +69,23 @@ def read_words(path: Path) -> list[str]:
     """
     with _refusals_of(path):
         return [_plain(word) or path.stem for word in _read_words(path)[0]]
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The text in a safetensors file's header; nothing else of it is read.
+
+    Returns:
+        {} for files of other formats, and for those that cannot be read.
+    """
+    if path.suffix.lower() not in _SAFETENSORS:
+        return {}
+    # Whoever reads the embedding is told what is wrong with it.
+    with contextlib.suppress(Exception), path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size <= MAX_HEADER:
+            notes = json.loads(file.read(size)).get("__metadata__", {})
+            return {key: value for key, value in notes.items() if isinstance(value, str)}
+    return {}
 
 
 def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.wild import LAYOUTS, WILD, G, L, a1111, lora, paper, rows, wild, write
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.files import (
     read_embedding,
+    read_notes,
     read_words,
 )
 
@@ -210,3 +212,22 @@ def test_name_without_its_suffix_case(tmp_path: Path) -> None:
     write({"emb_params": L}, tmp_path / "word.safetensors")
     (tmp_path / "word.safetensors").rename(tmp_path / "My word.SAFETENSORS")
     assert read_embedding(tmp_path / "My word.SAFETENSORS").name == "My word"
+
+
+def test_notes_alone(tmp_path: Path) -> None:
+    """From the header of a file; whatever is wrong with it is no concern of a list of files."""
+    noted = tmp_path / "word.safetensors"
+    save_file({"emb_params": L}, noted, {"modelspec.title": "word"})
+    assert read_notes(noted) == {"modelspec.title": "word"}
+    content = noted.read_bytes()
+    for damaged in (
+        b"",
+        content[:20],
+        b"\xff" * 8,
+        b"\x04" + b"\0" * 7 + b"[[1]",
+        b"\5" + b"\0" * 7,
+    ):
+        (tmp_path / "bad.safetensors").write_bytes(damaged)
+        assert read_notes(tmp_path / "bad.safetensors") == {}
+    assert read_notes(tmp_path / "absent.safetensors") == {}
+    assert read_notes(write(a1111(L), tmp_path / "word.pt")) == {}

@@ -1,0 +1,58 @@
+"""The node that tells what an embedding is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..trainer.embedding import Embedding
+from ..trainer.inspection import inspect
+from ..trainer.portrait import portrait
+from .common import CATEGORY, EmbeddingSocket
+from .words import vocabularies
+
+
+class InspectEmbedding(io.ComfyNode):
+    """EMBEDDING -> what it is, as text and as a picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="TextualInversionInspect",
+            display_name="Inspect Embedding",
+            category=CATEGORY,
+            description="Tells what a word is: for which models, how many vectors, how long they "
+            "are, which words are nearest, and what its file notes.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                EmbeddingSocket.Input("embedding", tooltip="The word to look at."),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="A text encoder to compare with: gives the nearest words, and how "
+                    "long its own words are.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="text", tooltip="What is shown on the node."),
+                io.Image.Output(
+                    display_name="picture",
+                    tooltip="Each vector's values as a strip and its length as a bar.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, embedding: Embedding, clip: Any = None) -> io.NodeOutput:
+        """Look at the word."""
+        from server import PromptServer
+
+        report = inspect(embedding, [] if clip is None else vocabularies(clip))
+        text, picture = str(report), portrait(embedding, report)[None]
+        # The page shows this on the node without any script of ours.
+        PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
+        shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": [text]}
+        return io.NodeOutput(text, picture, ui=shown)

@@ -1,0 +1,130 @@
+"""Inspect, Blend and Embedding from Text in a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.client import Host
+from support.graph import Graph, Link, Node
+from support.results import GraphFailedError, InvalidGraphError
+from support.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def sd1(host: Host, sd1_checkpoint: Path) -> str:
+    return host.add_checkpoint(sd1_checkpoint)
+
+
+def put(host: Host, name: str, *values: float) -> torch.Tensor:
+    rows = torch.stack([torch.linspace(-value, 2 * value, 768) for value in values])
+    save_file({"emb_params": rows}, host.embeddings / f"{name}.safetensors")
+    return rows
+
+
+def load(graph: Graph, name: str) -> Link:
+    return graph.add("TextualInversionLoad", file=f"{name}.safetensors")[0]
+
+
+def blended(graph: Graph, *words: Link, **changes) -> Node:
+    values = {"mode": "weighted sum", "amount": 0.5, "keep_vectors": 0, "name": "blended"}
+    sockets = {f"embeddings.embedding{i}": word for i, word in enumerate(words)}
+    return graph.add("TextualInversionBlend", **sockets, **(values | changes))
+
+
+def saved(host: Host, graph: Graph, word: Link) -> dict[str, torch.Tensor]:
+    graph.add("TextualInversionSave", embedding=word, name="", format="safetensors", overwrite=True)
+    host.run(graph)
+    return load_file(host.embeddings / "blended.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("mode", "amount", "expected"),
+    [
+        ("weighted sum", 0.25, lambda a, b, c: 0.75 * a + 0.125 * b + 0.125 * c),
+        ("add", 2.0, lambda a, b, c: a + 2 * b + 2 * c),
+        ("subtract", 0.5, lambda a, b, c: a - 0.5 * b - 0.5 * c),
+        ("concatenate", 0.5, lambda a, b, c: torch.cat([a, b, c])),
+    ],
+)
+def test_blends_of_three_words(host: Host, mode: str, amount: float, expected) -> None:
+    rows = [put(host, f"part-{i}", 0.1 * i + 0.1, 0.3) for i in range(3)]
+    graph = Graph()
+    node = blended(graph, *(load(graph, f"part-{i}") for i in range(3)), mode=mode, amount=amount)
+    torch.testing.assert_close(saved(host, graph, node[0])["emb_params"], expected(*rows))
+
+
+def test_slerp_and_fewer_vectors(host: Host) -> None:
+    a = put(host, "slerp-a", 0.1, 0.2)
+    put(host, "slerp-b", -0.3, 0.2)
+    graph = Graph()
+    words = [load(graph, "slerp-a"), load(graph, "slerp-b")]
+    rows = saved(host, graph, blended(graph, *words, mode="slerp")[0])["emb_params"]
+    torch.testing.assert_close(rows[1], a[1])
+    graph = Graph()
+    word = load(graph, "slerp-a")
+    rows = saved(host, graph, blended(graph, word, keep_vectors=1)[0])["emb_params"]
+    torch.testing.assert_close(rows, a[1:])
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "message"),
+    [
+        (1, {}, "Only one embedding"),
+        (3, {"mode": "slerp"}, "two of these nodes"),
+        (2, {"mode": "subtract", "amount": 1.0}, "Nothing is left"),
+    ],
+)
+def test_blends_that_make_no_sense(host: Host, count: int, changes, message: str) -> None:
+    put(host, "same", 0.1)
+    graph = Graph()
+    saving = blended(graph, *[load(graph, "same")] * count, **changes)
+    with pytest.raises(GraphFailedError, match=message):
+        saved(host, graph, saving[0])
+
+
+def test_a_name_that_cannot_be_used_is_refused_at_once(host: Host) -> None:
+    put(host, "same", 0.1)
+    graph = Graph()
+    node = blended(graph, load(graph, "same"), keep_vectors=1, name="two words")
+    with pytest.raises(InvalidGraphError, match="cannot be the name"):
+        saved(host, graph, node[0])
+
+
+def test_text_as_a_word_is_found_again_by_inspect(host: Host, sd1: str) -> None:
+    graph = Graph()
+    clip = checkpoint(graph, sd1)[1]
+    word = graph.add("TextualInversionFromText", clip=clip, text="red mug", name="blended")
+    inspect = graph.add("TextualInversionInspect", embedding=word[0], clip=clip)
+    text = graph.add("PreviewAny", source=inspect[0])
+    picture = graph.add("PreviewImage", images=inspect[1])
+    graph.add(
+        "TextualInversionSave", embedding=word[0], name="", format="safetensors", overwrite=True
+    )
+    result = host.run(graph)
+    (told,) = result[inspect]["text"]
+    assert told == result[text]["text"][0]
+    assert told.startswith("blended: for Stable Diffusion 1\n")
+    assert "1: " in told
+    assert "near red 1.00" in told
+    assert "near mug 1.00" in told
+    assert "how: token vectors of “red mug”" in told
+    assert told in [shown.text for shown in result.texts]
+    shown = host.fetch_image(result[inspect]["images"][0])
+    assert (shown == host.fetch_image(result[picture]["images"][0])).all()
+    assert shown.shape[1] == 768
+    assert load_file(host.embeddings / "blended.safetensors")["emb_params"].shape == (2, 768)
+
+
+def test_inspect_without_and_with_another_models_clip(host: Host, sd1: str) -> None:
+    save_file({"emb_params": torch.ones(1, 1024)}, host.embeddings / "wide.safetensors")
+    graph = Graph()
+    word = load(graph, "wide")
+    clip = checkpoint(graph, sd1)[1]
+    alone = graph.add("TextualInversionInspect", embedding=word)
+    beside = graph.add("TextualInversionInspect", embedding=word, clip=clip)
+    result = host.run(graph)
+    assert result[alone]["text"][0].startswith("wide: for Stable Diffusion 2\n")
+    assert "does not fit the given text encoder" in result[beside]["text"][0]

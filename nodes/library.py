@@ -115,8 +115,12 @@ def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: b
 
 
 def _notes(file: str) -> Mapping[str, str]:
-    path = find(file)
-    status = path.stat()
+    """{} for what is listed but cannot be read, which is told to who chooses it."""
+    try:
+        path = find(file)
+        status = path.stat()
+    except (InputError, OSError):
+        return {}
     return _notes_of(path, status.st_mtime_ns, status.st_size)
 
 

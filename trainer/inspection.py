@@ -116,7 +116,9 @@ class Report:
             head += ", for negative prompts"
         lines = [head]
         if self.partly:
-            lines.append(f"Works in part with {', '.join(self.partly)} (other text encoders).")
+            lines.append(
+                f"Works in part with {', '.join(self.partly)}: not all text encoders match."
+            )
         lines += [*self.remarks, *map(str, self.encoders)]
         if self.notes:
             lines += ["Notes:", *(f"  {key}: {value}" for key, value in self.notes.items())]

@@ -19,7 +19,7 @@ LABEL, STRIP, BAR = 36, 512, 150
 MAX_ROWS = 75
 """As many vectors as a prompt takes; a picture of more would be too high to look at."""
 
-INK, PAPER, FAINT, BAND = (40, 40, 44), (255, 255, 255), (226, 226, 230), (198, 220, 198)
+INK, PAPER, FAINT, BAND = (40, 40, 44), (255, 255, 255), (226, 226, 230), (120, 190, 120)
 LESS, MORE = (33, 90, 168), (190, 48, 40)
 
 
@@ -58,8 +58,8 @@ def portrait(embedding: Embedding, report: Report) -> Tensor:
 
 
 def _strips(rows: Tensor) -> Sequence[NDArray[np.uint8]]:
-    """Every row's values as colours, [ROW, STRIP, 3]; full colour from three deviations on."""
-    scale = 3 * float(rows.square().mean().sqrt()) or 1.0
+    """Every row's values as colours, [ROW, STRIP, 3], full from three deviations of it on."""
+    scale = 3 * rows.square().mean(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
     places = torch.arange(STRIP) * rows.shape[1] // STRIP
     values = (rows[:, places] / scale).clamp(-1, 1)[..., None].numpy()
     ends = np.where(values < 0, np.array(LESS), np.array(MORE))
@@ -69,7 +69,7 @@ def _strips(rows: Tensor) -> Sequence[NDArray[np.uint8]]:
 
 def _longest(encoder: EncoderReport) -> float:
     lengths = [row.length for row in encoder.rows[:MAX_ROWS]]
-    return max(*lengths, encoder.usual.high if encoder.usual else 0.0, 1e-6)
+    return 1.05 * max(*lengths, encoder.usual.high if encoder.usual else 0.0, 1e-6)
 
 
 def _bar(

@@ -137,6 +137,9 @@ def test_negatives_come_first_and_need_no_loader(host: Host, sd1: str) -> None:
         ("zz-says-so", {"modelspec.is_negative_embedding": "true"}),
     ):
         put(host, name, 6, **notes)
+    # What cannot be read must not take the node away.
+    (host.embeddings / "broken-link.safetensors").symlink_to(host.embeddings / "absent")
+    (host.embeddings / "damaged.safetensors").write_bytes(b"no header")
     inputs = host.object_info("TextualInversionApplyNegative")["input"]
     offered = inputs["optional"]["file"][1]["options"]
     places = [offered.index(f"{name}.safetensors")

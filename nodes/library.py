@@ -29,25 +29,17 @@ PICTURE_SUFFIXES = frozenset({".png", ".webp"})
 
 def list_files() -> list[str]:
     """All embedding files below the embeddings folders, as the user names them."""
-    names: set[str] = set()
-    for folder in _folders():
-        files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
-        stems = {p.with_suffix("") for p in files if p.suffix.lower() not in PICTURE_SUFFIXES}
-        names.update(
-            path.relative_to(folder).as_posix()
-            for path in files
-            if path.suffix.lower() not in PICTURE_SUFFIXES
-            or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
-        )
-    return sorted(names, key=str.lower)
+    return sorted(_files(), key=str.lower)
 
 
 def negatives_first() -> list[str]:
     """All embedding files, those known to be for negative prompts before the others."""
-    files = list_files()
-    return sorted(
-        files, key=lambda file: not is_negative(Path(file).with_suffix("").as_posix(), _notes(file))
-    )
+    files = _files()
+
+    def order(file: str) -> tuple[bool, str]:
+        return not is_negative(file.rpartition(".")[0], _notes(files[file])), file.lower()
+
+    return sorted(files, key=order)
 
 
 def find(file: str) -> Path:
@@ -114,12 +106,26 @@ def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: b
     return path
 
 
-def _notes(file: str) -> Mapping[str, str]:
+def _files() -> dict[str, Path]:
+    """What `list_files` lists -> where it lies."""
+    found: dict[str, Path] = {}
+    for folder in reversed(_folders()):
+        files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
+        stems = {p.with_suffix("") for p in files if p.suffix.lower() not in PICTURE_SUFFIXES}
+        found.update(
+            (path.relative_to(folder).as_posix(), path)
+            for path in files
+            if path.suffix.lower() not in PICTURE_SUFFIXES
+            or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
+        )
+    return found
+
+
+def _notes(path: Path) -> Mapping[str, str]:
     """{} for what is listed but cannot be read, which is told to who chooses it."""
     try:
-        path = find(file)
         status = path.stat()
-    except (InputError, OSError):
+    except OSError:
         return {}
     return _notes_of(path, status.st_mtime_ns, status.st_size)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,9 @@ from .embedding import Embedding
 from .errors import InputError
 from .model import TextEncoder
 from .negatives import NEGATIVE
+
+_MADE_FROM = "textual_inversion.made_from"
+"""The note of how a word was made from others, down to those that were trained."""
 
 _SHARED_NOTES = ("modelspec.architecture", "modelspec.prediction_type", NEGATIVE)
 """What a result inherits where all its parts agree."""
@@ -133,15 +138,22 @@ def _notes(name: str, words: Sequence[Embedding], how: str) -> dict[str, str]:
         for key in _SHARED_NOTES
         if key in notes and all(word.metadata.get(key) == notes[key] for word in words)
     }
-    made = {"how": how, "words": {word.name: word.fingerprint for word in words}}
+    made = {"how": how, "words": {word.name: _origin(word) for word in words}}
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": name,
         "modelspec.trigger_phrase": name,
         "modelspec.implementation": "textual-inversion",
         **shared,
-        "textual_inversion.made_from": json.dumps(made, ensure_ascii=False),
+        _MADE_FROM: json.dumps(made, ensure_ascii=False),
     }
+
+
+def _origin(word: Embedding) -> Any:
+    """How a word was made, if it is a blend itself; else the beginning of its fingerprint."""
+    with contextlib.suppress(KeyError, ValueError, RecursionError):
+        return json.loads(word.metadata[_MADE_FROM])
+    return word.fingerprint[:16]
 
 
 def _check_same_encoders(words: Sequence[Embedding]) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .embedding import Embedding
+from .embedding import KEY_OF_WIDTH, Embedding
 from .negatives import is_negative
 
 NEAREST = 5
@@ -133,7 +133,6 @@ def inspect(embedding: Embedding, vocabularies: Sequence[Vocabulary] = ()) -> Re
         vocabularies: of the model it is to be compared with; without them neither nearest
             words nor usual lengths are known. Those that do not fit are only remarked upon.
     """
-    keys = frozenset(embedding.vectors)
     encoders = []
     for key, rows in embedding.vectors.items():
         encoders.append(_inspect_rows(key, rows, _fitting(key, rows.shape[1], vocabularies)))
@@ -153,7 +152,7 @@ def inspect(embedding: Embedding, vocabularies: Sequence[Vocabulary] = ()) -> Re
     return Report(
         name=_plain(embedding.name),
         family=embedding.family,
-        partly=[f for f, reads in _READS.items() if reads & keys and reads != keys],
+        partly=_partly(embedding),
         negative=is_negative(embedding.name, embedding.metadata),
         encoders=encoders,
         remarks=remarks,
@@ -171,6 +170,13 @@ def readable_notes(metadata: Mapping[str, str]) -> dict[str, str]:
         if shown:
             notes[_plain(plain.replace("_", " "))] = shown
     return notes
+
+
+def _partly(embedding: Embedding) -> list[str]:
+    if any(KEY_OF_WIDTH.get(width) != key for key, width in embedding.widths.items()):
+        return []
+    keys = embedding.widths.keys()
+    return [family for family, reads in _READS.items() if reads & keys and reads != keys]
 
 
 def _fitting(key: str, width: int, vocabularies: Sequence[Vocabulary]) -> Vocabulary | None:

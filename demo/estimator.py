@@ -1,7 +1,8 @@
 """Reads a picture's attributes back, and so measures likeness and prompt-following.
 
 A small network trained on the world's own pictures, as drawn and as the autoencoder
-renders them. Its own error is part of every figure: see the README of this folder.
+renders them, then a search for the drawing that comes nearest. Its own error is part
+of every figure: see the README of this folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from .concepts import CONCEPTS, Concept, attribute_errors, look_error
+from .fit import Placed, fit
 from .world import (
     BACKGROUNDS,
     PERIODS,
@@ -38,6 +40,8 @@ ESTIMATOR_FILE = Path(__file__).parent / "weights" / "estimator.safetensors"
 Pictures = Sequence[Picture] | torch.Tensor
 
 _POINT_COUNTS = tuple(range(3, 8))
+# A kind with a chance above this is worth drawing for comparison.
+MAY_BE = 0.08
 # The network's outputs in order: what they are and how many numbers each takes.
 KINDS: dict[str, int] = {
     "shape": len(SHAPES),
@@ -82,17 +86,19 @@ class Reading:
 
 
 class Block(nn.Module):
-    """A convolution that halves the picture, then one that looks around in it."""
+    """A convolution that halves the picture, then one that looks around in it.
+
+    Nothing is normalised: how bright and how colourful a picture is must not get lost.
+    """
 
     def __init__(self, wide_in: int, wide: int, kernel: int = 3) -> None:
         super().__init__()
         self.down = nn.Conv2d(wide_in, wide, kernel, stride=2, padding=kernel // 2)
-        self.norm = nn.GroupNorm(8, wide)
         self.look = nn.Conv2d(wide, wide, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Half the resolution."""
-        x = functional.silu(self.norm(self.down(x)))
+        x = functional.silu(self.down(x))
         return x + functional.silu(self.look(x))
 
 
@@ -189,7 +195,27 @@ def load_estimator(file: Path = ESTIMATOR_FILE) -> Estimator:
 def read(pictures: Pictures, network: Estimator | None = None) -> list[Reading]:
     """The attributes of pictures (height x width x RGB in 0..1)."""
     raw = (network or load_estimator())(as_batch(pictures))
-    return [_reading(raw[row : row + 1]) for row in range(len(raw))]
+    shown = as_batch(pictures).movedim(1, -1).numpy()
+    return [_fitted(raw[n : n + 1], shown[n]) for n in range(len(raw))]
+
+
+def _likely(scores: torch.Tensor, names: Sequence[str]) -> list[str]:
+    """The most likely kind, and any other that may well be meant."""
+    chances = functional.softmax(scores[0], dim=0)
+    order = chances.argsort(descending=True)[:3].tolist()
+    return [names[k] for k in order if k == order[0] or float(chances[k]) > MAY_BE]
+
+
+def _fitted(raw: torch.Tensor, picture: Picture) -> Reading:
+    """The network's reading of one picture, corrected by drawing it."""
+    said, rough = unpack(raw), _reading(raw)
+    found = fit(
+        Placed(rough.look, rough.x, rough.y, rough.radius),
+        picture,
+        _likely(said["shape"], SHAPES),
+        _likely(said["texture"], TEXTURES),
+    )
+    return Reading(found.look, rough.background, found.x, found.y, found.radius)
 
 
 def _reading(raw: torch.Tensor) -> Reading:

@@ -26,6 +26,7 @@ DROPPED = 0.1
 OBJECT_NAMED = 0.27
 STYLE_NAMED = 0.15
 NAME_NOISE = 0.25
+NOISE_BIAS = 0.75
 LOOK_FEATURES = len(SHAPES) + len(TEXTURES) + 6 + 2 + 2 + 5 + 2
 
 
@@ -180,9 +181,10 @@ def train_denoiser(
         clean = latents[chosen]
         tokens, features = captioner([scenes[i] for i in chosen.tolist()])
         noise = torch.randn(clean.shape, generator=noise_dice)
-        # One timestep from each equal stretch, so that every batch sees all of them.
+        # One timestep from each equal stretch, so that every batch sees all of them; rather
+        # more of the noisy ones, where shape and place are decided.
         at = (torch.rand(len(clean), generator=noise_dice) + torch.arange(len(clean))) / len(clean)
-        at = (at * len(alphas)).long().clamp(max=len(alphas) - 1)
+        at = (at**NOISE_BIAS * len(alphas)).long().clamp(max=len(alphas) - 1)
         a = alphas[at]
         noisy = a.sqrt()[:, None, None, None] * clean + (1 - a).sqrt()[:, None, None, None] * noise
         states = student.encode(tokens, stand_in, features)

@@ -9,6 +9,7 @@ import torch
 
 from .concepts import CONCEPTS, concept_scenes, look_error
 from .estimator import Estimator, estimator_loss, read
+from .muon import Muon
 from .train_autoencoder import Average, learning_rate
 from .world import Scene, colour_name, draw
 
@@ -21,7 +22,7 @@ def train_estimator(
     rendered: torch.Tensor | None = None,
     start: Estimator | None = None,
     batch: int = 48,
-    peak: float = 1.5e-3,
+    peak: float = 2e-2,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
 ) -> Estimator:
@@ -34,7 +35,7 @@ def train_estimator(
     network = start or Estimator()
     network.train().requires_grad_(True)
     average = Average(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-3)
+    optimizer = Muon(network.parameters(), lr=peak)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)

@@ -127,6 +127,15 @@ def shade_rgb(hue: float, shade: float) -> NDArray[np.float64]:
     return hsv(hue, saturation, value)
 
 
+def rgb_shade(colour: NDArray[np.float64]) -> tuple[float, float]:
+    """Hue and shade of a colour: the way back from `shade_rgb`."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*np.clip(colour, 0.0, 1.0).tolist())
+    pale = max(0.0, 1.0 - saturation)
+    # Deep colours lack light, pale ones saturation; take whichever is lacking more.
+    shade = 0.5 + pale / 0.8 if pale > 1.0 - value else 0.5 - (1.0 - value) / 0.8
+    return hue * 360.0, float(np.clip(shade, 0.0, 1.0))
+
+
 def object_colours(look: Look) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """First and second colour of a look; the second is pale where the first is deep."""
     return shade_rgb(look.hue, look.shade), shade_rgb(look.second_hue, 1.0 - look.shade)
@@ -198,16 +207,22 @@ def _second_share(
     return np.asarray(np.clip(wave / k + 0.5, 0.0, 1.0))
 
 
+def layers(
+    look: Look, radius: float, x: float, y: float, n: int = SIZE
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the object is, and where on it its second colour: two n x n maps of 0..1."""
+    axis = (np.arange(n) + 0.5) * (SIZE / n)
+    u, v = np.meshgrid(axis - x, axis - y)
+    inside = np.clip(0.5 - _distance(look, radius, u, v) / look.softness, 0.0, 1.0)
+    return inside * inside * (3.0 - 2.0 * inside), _second_share(look, u, v)
+
+
 def draw(scene: Scene, size: int = SIZE) -> Picture:
     """The picture of a scene: height x width x RGB in 0..1."""
-    n = size * SUPERSAMPLE
-    axis = (np.arange(n) + 0.5) * (SIZE / n)
-    x, y = np.meshgrid(axis - scene.x, axis - scene.y)
     look = scene.look
-    inside = np.clip(0.5 - _distance(look, scene.radius, x, y) / look.softness, 0.0, 1.0)
-    inside = (inside * inside * (3.0 - 2.0 * inside))[..., None]
+    maps = layers(look, scene.radius, scene.x, scene.y, size * SUPERSAMPLE)
+    inside, share = maps[0][..., None], maps[1][..., None]
     first, second = object_colours(look)
-    share = _second_share(look, x, y)[..., None]
     _, saturation, _ = BACKGROUNDS[scene.background]
     ground = hsv(scene.background_hue, saturation, scene.background_value)
     picture = ground * (1.0 - inside) + (first * (1.0 - share) + second * share) * inside

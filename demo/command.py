@@ -42,13 +42,13 @@ def _run(options: argparse.Namespace) -> int:
     changes = {"seed": options.seed} | ({"steps": options.steps} if options.steps else {})
     settings = lesson_settings(options.concept, **changes)
     model = tiny_model()
-    losses = []
+    run = []
     with tqdm(total=settings.steps, unit="step", desc="learning a word") as bar:
         for progress in learn(model, settings):
-            losses.append(progress.loss)
+            run.append(progress)
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
             bar.update()
     print("Drawing and measuring …")
-    print(tell(options.output, settings.name, progress.last, losses, model))
+    print(tell(options.output, settings.name, run, model))
     print(f"Look at {options.output / 'story.png'}")
     return 0

@@ -28,7 +28,8 @@ from .sampling import GUIDANCE, STEPS
 CONTEXTS = 20
 SHOWN = 5
 ZOOM = 2
-WIDTH, LABEL, MARGIN = SHOWN * 64 * ZOOM + 2 * 16, 22, 16
+LABEL, MARGIN, GAP = 20, 16, 4
+WIDTH = SHOWN * (64 * ZOOM + GAP) - GAP + 2 * MARGIN
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def lesson_settings(concept: str, **changes: object) -> Settings:
         "batch_size": 8,
         "resolution": 64,
         "learning_rate": "0.02",
+        "evaluations": 30,
         "previews": 0,
     }
     return Settings(**{**defaults, **changes})  # type: ignore[arg-type]
@@ -143,74 +145,77 @@ def with_word(
     return drawn, measure(torch.stack(drawn), concept, asked)
 
 
-def tell(
-    folder: Path, concept: str, word: Embedding, losses: Sequence[float], model: DiffusersModel
-) -> Lesson:
-    """Measure before and after, and write embedding, loss and picture into a folder.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
+def tell(folder: Path, concept: str, run: Sequence[Progress], model: DiffusersModel) -> Lesson:
+    """Measure before and after, and write embedding, losses and picture into a folder."""
+    word = run[-1].kept
     phrase, before, words = best_words(model, concept)
     after, learned = with_word(model, concept, word)
     folder.mkdir(parents=True, exist_ok=True)
     write_embedding(word, folder / f"{word.name}.safetensors", overwrite=True)
-    rows = [f"{step},{loss:.6f}" for step, loss in enumerate(losses, 1)]
-    (folder / "loss.csv").write_text("\n".join(["step,loss", *rows, ""]))
+    measured = {p.step: p.evaluation for p in run if p.evaluation is not None}
+    rows = [f"{p.step},{p.loss:.6f},{measured.get(p.step, '')}" for p in run]
+    (folder / "loss.csv").write_text("\n".join(["step,loss,evaluation", *rows, ""]))
     shown = [torch.from_numpy(p).float() for p in captioned_pictures(concept, SHOWN)[0]]
-    captions = [one.prompt for one in contexts(concept, "[…]", SHOWN)]
+    places = [f"{one.background}, {one.place}" for one in contexts(concept, "", SHOWN)]
     picture = story_picture(
         [
-            (f"Five pictures of something new: “{concept}”", shown),
-            (f"Before: the nearest words, “{phrase}”", before[:SHOWN]),
-            (f"After: the learned word “{concept}” in the same places", after[:SHOWN]),
+            (f"Five pictures of something new: “{concept}”", shown, []),
+            (f"Before: the nearest words, “{phrase}”, asked for on …", before, places),
+            (f"After: the learned word “{concept}”, same places, same noise", after, places),
         ],
-        captions,
-        losses,
+        list(measured.values()),
     )
     picture.save(folder / "story.png")
     return Lesson(phrase, words, learned)
 
 
 def story_picture(
-    rows: Sequence[tuple[str, Sequence[Tensor]]], captions: Sequence[str], losses: Sequence[float]
+    rows: Sequence[tuple[str, Sequence[Tensor], Sequence[str]]], evaluations: Sequence[float]
 ) -> Image.Image:
-    """Rows of pictures under their titles, and the curve of the loss below."""
+    """Rows of pictures between titles and labels, and the curve of the loss below.
+
+    Args:
+        rows: title, pictures [64, 64, 3] in 0..1 of which the first `SHOWN` are shown, and
+            a label for each of them or none.
+        evaluations: the loss on the fixed batch, from first to last.
+    """
     cell = 64 * ZOOM
-    height = len(rows) * (LABEL + cell + MARGIN) + LABEL + cell + 2 * MARGIN
-    canvas = Image.new("RGB", (WIDTH + (SHOWN - 1) * 4, height), "white")
+    height = MARGIN + sum(2 * LABEL + cell + (LABEL if labels else 0) for *_, labels in rows)
+    canvas = Image.new("RGB", (WIDTH, height + LABEL + cell + MARGIN), "white")
     pen = ImageDraw.Draw(canvas)
     top = MARGIN // 2
-    for title, pictures in rows:
+    for title, pictures, labels in rows:
         pen.text((MARGIN, top), title, fill="black", font_size=14)
         top += LABEL
-        for column, picture in enumerate(pictures):
+        for column, picture in enumerate(pictures[:SHOWN]):
+            left = MARGIN + column * (cell + GAP)
             pixels = (picture.clamp(0, 1) * 255).round().byte().numpy()
             tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.LANCZOS)
-            canvas.paste(tile, (MARGIN + column * (cell + 4), top))
-        top += cell + MARGIN
-    pen.text((MARGIN, top), "Loss, averaged over 20 steps", fill="black", font_size=14)
+            canvas.paste(tile, (left, top))
+            if labels:
+                pen.text((left, top + cell + 2), labels[column], fill="gray", font_size=11)
+        top += cell + LABEL + (LABEL if labels else 0)
+    pen.text(
+        (MARGIN, top), "While it learns: the loss on a fixed batch", fill="black", font_size=14
+    )
     box = (MARGIN, top + LABEL, canvas.width - MARGIN, top + LABEL + cell)
-    _curve(pen, box, losses)
-    del captions
+    _curve(pen, box, evaluations)
     return canvas
 
 
 def _curve(
-    pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], losses: Sequence[float]
+    pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], values: Sequence[float]
 ) -> None:
     left, top, right, bottom = box
     pen.rectangle(box, outline="lightgray")
-    window = min(20, len(losses))
-    means = [sum(losses[i : i + window]) / window for i in range(max(1, len(losses) - window + 1))]
-    low, high = min(means), max(means)
+    low, high = min(values), max(values)
     points = [
         (
-            left + (right - left) * i / max(1, len(means) - 1),
-            bottom - (bottom - top) * (0.05 + 0.9 * (m - low) / max(high - low, 1e-9)),
+            left + (right - left) * i / max(1, len(values) - 1),
+            bottom - (bottom - top) * (0.05 + 0.9 * (v - low) / max(high - low, 1e-9)),
         )
-        for i, m in enumerate(means)
+        for i, v in enumerate(values)
     ]
     pen.line(points, fill="royalblue", width=2)
-    pen.text((left + 4, top + 2), f"{high:.3f}", fill="gray", font_size=11)
+    pen.text((right - 40, top + 2), f"{high:.3f}", fill="gray", font_size=11)
     pen.text((left + 4, bottom - 16), f"{low:.3f}", fill="gray", font_size=11)

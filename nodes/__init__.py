@@ -12,6 +12,7 @@ class TextualInversionExtension(ComfyExtension):
         """All nodes, in the order of use."""
         from .apply import ApplyEmbedding, ApplyNegativeEmbedding
         from .blend import BlendEmbeddings, EmbeddingFromText
+        from .demo import DemoPictures, LoadTinyDemoModel
         from .files import LoadEmbedding, SaveEmbedding
         from .inspect import InspectEmbedding
         from .train import TrainTextualInversion
@@ -25,4 +26,6 @@ class TextualInversionExtension(ComfyExtension):
             InspectEmbedding,
             BlendEmbeddings,
             EmbeddingFromText,
+            LoadTinyDemoModel,
+            DemoPictures,
         ]

@@ -67,7 +67,6 @@ class HostModel:
         self.parameterization: Parameterization = parameterization_of(sampling)
         self._sigmas = sampling.sigmas.detach().to("cpu", torch.float32).clone()
         self.schedule = _schedule(self.parameterization, self._sigmas)
-        self.pixels_per_latent = 8
         cast = model.get_model_object("manual_cast_dtype")
         self.compute_dtype: torch.dtype = cast or self._base.get_dtype()
         self.device: torch.device = model.load_device

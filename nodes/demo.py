@@ -52,7 +52,10 @@ class DemoPictures(io.ComfyNode):
             "never seen. Words come near it; only a learned word hits it.",
             inputs=[
                 io.Combo.Input(
-                    "concept", options=list(CONCEPTS), tooltip="What the pictures show."
+                    "concept",
+                    options=list(CONCEPTS),
+                    default="lagoon-star",
+                    tooltip="What the pictures show.",
                 ),
                 io.Int.Input("count", default=5, min=1, max=20, tooltip="How many pictures."),
                 io.Int.Input(

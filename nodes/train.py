@@ -147,11 +147,11 @@ class TrainTextualInversion(io.ComfyNode):
             try:
                 display.say("encoding the pictures")
                 for progress in train(frozen, pictures, settings, start):
-                    word = progress.last
+                    word = progress.kept
                     losses.append(progress.loss)
                     display.show(progress)
                     comfy.model_management.throw_exception_if_processing_interrupted()
-                learned = progress.last
+                learned = progress.kept
                 if settings.previews:
                     display.say("drawing the preview")
                 preview = preview_grid(frozen, pictures, settings, learned)

@@ -153,7 +153,7 @@ def _run_train(options: argparse.Namespace) -> int:
         with tqdm(total=settings.steps, unit="step", leave=False) as bar:
             for progress in train(model, pictures, settings, start):
                 bar.leave = True  # no bar remains of a run that never began
-                word = progress.last
+                word = progress.kept
                 bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
                 bar.update()
     except BaseException as reason:

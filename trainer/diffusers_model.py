@@ -74,7 +74,7 @@ class DiffusersModel:
     ) -> None:
         self.parameterization: Parameterization = _parameterization(scheduler)
         self.schedule = NoiseSchedule.from_alphas_cumprod(scheduler.alphas_cumprod)
-        self.pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
+        self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.compute_dtype: torch.dtype = unet.dtype
         self.device: torch.device = unet.device
         self._unet, self._vae = unet, vae
@@ -203,7 +203,7 @@ class DiffusersModel:
         """
         added = None
         if conditioning.pooled is not None:
-            height, width = (side * self.pixels_per_latent for side in noisy.shape[-2:])
+            height, width = (side * self._pixels_per_latent for side in noisy.shape[-2:])
             sizes = torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
             added = {
                 "text_embeds": conditioning.pooled.to(self.compute_dtype),

@@ -4,7 +4,7 @@ The caller drives it, draws what it likes from each value, and cancels by closin
 
     for progress in train(model, pictures, settings):
         print(progress.step, progress.loss)
-    word = progress.last
+    word = progress.kept
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from . import objective
-from .data import Picture, TrainingSet, encode
+from .batches import Batch, draw_batch, evaluation_batches
+from .data import Picture, encode
 from .embedding import Embedding
 from .errors import DivergedError
 from .initial import initial_vectors
@@ -41,23 +42,29 @@ class Progress:
         steps: steps in all.
         loss: of this step; noisy, because timestep and noise are drawn anew.
         smoothed_loss: its running average.
+        evaluation: the loss on a fixed batch, which falls as the word is learned; None at
+            steps where it was not measured.
         learning_rate: of this step.
         norms: encoder key -> mean norm of the vectors (a vocabulary row of CLIP-L has
             about 0.4).
         seconds: since the first step began.
         last: the embedding after this step.
-        best: the embedding whose smoothed loss was lowest so far.
+        best: the embedding whose evaluation was lowest so far; the last one before the
+            first evaluation.
+        kept: the one of the two that the settings ask for.
     """
 
     step: int
     steps: int
     loss: float
     smoothed_loss: float
+    evaluation: float | None
     learning_rate: float
     norms: Mapping[str, float]
     seconds: float
     last: Embedding
     best: Embedding
+    kept: Embedding
 
     @property
     def seconds_left(self) -> float:
@@ -115,7 +122,9 @@ def train(
     good: Embedding | None = None  # the last one whose loss is known to be a number
     last: Embedding | None = None
     best: Embedding | None = None
-    lowest = smoothed = math.nan
+    smoothed, lowest = math.nan, math.inf
+    fixed = evaluation_batches(training_set, model.schedule, settings)
+    every = max(1, settings.steps // max(1, settings.evaluations))
 
     for step in range(settings.steps):
         rate = learning_rate(step)
@@ -125,7 +134,8 @@ def train(
         total = 0.0
         for part in range(settings.accumulate):
             position = step * settings.accumulate + part
-            loss = batch_loss(model, training_set, tokenized, vectors, settings, position)
+            batch = draw_batch(training_set, model.schedule, settings, position)
+            loss = batch_loss(model, batch, tokenized, vectors)
             scaler.scale(loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
             total += loss.item() / settings.accumulate
         if not math.isfinite(total):
@@ -145,67 +155,56 @@ def train(
         norms = {k: v.detach().norm(dim=1).mean().item() for k, v in vectors.items()}
         metadata = training_metadata(model, settings, len(pictures), step + 1, smoothed)
         last = Embedding(settings.name, vectors, metadata)
-        # The average needs its length before it means anything.
-        if best is None or step < 1 / (1 - SMOOTHING) or smoothed < lowest:
-            best, lowest = last, smoothed
-        seconds = time.monotonic() - started
-        yield Progress(step + 1, settings.steps, total, smoothed, rate, norms, seconds, last, best)
+        evaluation = None
+        if settings.evaluations and ((step + 1) % every == 0 or step + 1 == settings.steps):
+            evaluation = _evaluate(model, fixed, tokenized, vectors)
+        if lowest == math.inf or (evaluation is not None and evaluation < lowest):
+            best = last
+        if evaluation is not None:
+            lowest = min(lowest, evaluation)
+        yield Progress(
+            step=step + 1,
+            steps=settings.steps,
+            loss=total,
+            smoothed_loss=smoothed,
+            evaluation=evaluation,
+            learning_rate=rate,
+            norms=norms,
+            seconds=time.monotonic() - started,
+            last=last,
+            best=best or last,
+            kept=best or last if settings.keep == "best" else last,
+        )
 
 
 def batch_loss(
     model: FrozenModel,
-    training_set: TrainingSet,
+    batch: Batch,
     tokenized: Mapping[str, TokenizedPrompt],
     vectors: Mapping[str, Tensor],
-    settings: Settings,
-    position: int,
 ) -> Tensor:
-    """The loss of one batch, a scalar with a gradient in `vectors`.
-
-    `position`, the number of the batch since the start of the run, and the seed decide
-    pictures, prompts, timesteps and noise.
-    """
-    generator = _generator(settings.seed, position)
-    chosen = _pictures_at(position, settings, training_set.num_pictures)
-    prompts = [_pick(training_set.prompts[i], generator) for i in chosen]
-    indices = torch.tensor(chosen)
-    if settings.flip:
-        mirrored = torch.randint(2, indices.shape, generator=generator)
-        indices = indices + mirrored * training_set.num_pictures
-    latents = training_set.latents[indices]
-    timesteps = objective.draw_timesteps(len(indices), model.schedule, generator)
-    noise = torch.randn(latents.shape, generator=generator)
-    latents, noise = latents.to(model.device), noise.to(model.device)
-    mask = training_set.masks
-    if mask is not None:
-        mask = mask[indices].to(model.device)
-    alpha, sigma = model.schedule.at(timesteps, latents)
-    conditioning = model.encode_prompts([tokenized[p] for p in prompts], vectors)
+    """The loss of one batch, a scalar with a gradient in `vectors`."""
+    latents, noise = batch.latents.to(model.device), batch.noise.to(model.device)
+    mask = None if batch.masks is None else batch.masks.to(model.device)
+    alpha, sigma = model.schedule.at(batch.timesteps, latents)
+    conditioning = model.encode_prompts([tokenized[p] for p in batch.prompts], vectors)
     prediction = model.predict(
-        objective.add_noise(latents, noise, alpha, sigma), timesteps, conditioning
+        objective.add_noise(latents, noise, alpha, sigma), batch.timesteps, conditioning
     )
     wanted = objective.target(model.parameterization, latents, noise, alpha, sigma)
     return objective.loss(prediction, wanted, mask)
 
 
-def _pictures_at(position: int, settings: Settings, count: int) -> list[int]:
-    """The pictures of a batch: each one once, in a new order, before any comes again."""
-    first = position * settings.batch_size
-    chosen = []
-    for place in range(first, first + settings.batch_size):
-        turn, index = divmod(place, count)
-        generator = _generator(settings.seed, turn)
-        chosen.append(int(torch.randperm(count, generator=generator)[index]))
-    return chosen
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    """The random numbers of one batch or turn; the remainder is what torch can take."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
-
-
-def _pick(options: Sequence[str], generator: torch.Generator) -> str:
-    return options[int(torch.randint(len(options), (1,), generator=generator))]
+@torch.no_grad()
+def _evaluate(
+    model: FrozenModel,
+    batches: Sequence[Batch],
+    tokenized: Mapping[str, TokenizedPrompt],
+    vectors: Mapping[str, Tensor],
+) -> float:
+    losses = [batch_loss(model, batch, tokenized, vectors).item() for batch in batches]
+    sizes = [len(batch.timesteps) for batch in batches]
+    return sum(x * n for x, n in zip(losses, sizes, strict=True)) / sum(sizes)
 
 
 def _diverged(step: int, good: Embedding | None) -> DivergedError:

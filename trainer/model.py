@@ -99,10 +99,6 @@ class FrozenModel(Protocol):
         """What `predict` returns."""
 
     @property
-    def pixels_per_latent(self) -> int:
-        """How many pixels wide one latent is (8 for Stable Diffusion)."""
-
-    @property
     def compute_dtype(self) -> torch.dtype:
         """In which the network computes; float16 asks the trainer for loss scaling."""
 

@@ -137,6 +137,20 @@ class Settings:
         "same result.",
         advanced=True,
     )
+    evaluations: int = _setting(
+        20,
+        "How many times during the run the word is tried on a fixed batch, whose loss shows what "
+        "has been learned. Each costs as much as 4 steps of one picture; 0 does without.",
+        minimum=0,
+        maximum=1000,
+        advanced=True,
+    )
+    keep: str = _setting(
+        "last",
+        "Which word to keep: the last one, or the best on the fixed batch.",
+        options=("last", "best"),
+        advanced=True,
+    )
     previews: int = _setting(
         4,
         "How many pictures to draw with the finished word. 0 draws none.",
@@ -159,6 +173,8 @@ class Settings:
                 raise InputError(f"{field.name} is {value}: it must be at most {choice.maximum}.")
         if self.resolution % 8:
             raise InputError(f"resolution is {self.resolution}: it must be a multiple of 8.")
+        if self.keep == "best" and not self.evaluations:
+            raise InputError("keep is “best” but evaluations is 0: the best is not known then.")
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
 
 

@@ -29,13 +29,7 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 """Values with which a template runs in seconds."""
 
-NODES = (
-    "TextualInversionTrain",
-    "TextualInversionSave",
-    "TextualInversionLoad",
-    "TextualInversionApply",
-    "TextualInversionApplyNegative",
-)
+NODES = sorted(path.stem for path in (ROOT / "js" / "docs").glob("*.md"))
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,8 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
         "flip": False,
         "alpha": "flatten",
         "checkpointing": False,
+        "evaluations": 1,
+        "keep": "last",
         "previews": 0,
         "save": True,
         "overwrite": True,

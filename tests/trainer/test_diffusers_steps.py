@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from support.tiny_models import TinyParts, pictures
+from textual_inversion.trainer.batches import draw_batch
 from textual_inversion.trainer.data import encode
 from textual_inversion.trainer.loop import batch_loss, train
 from textual_inversion.trainer.settings import Settings
@@ -33,7 +34,9 @@ def test_step_loss_is_that_of_diffusers_training(any_family: TinyParts) -> None:
         return original(noisy, timesteps, conditioning)
 
     model.predict = watch
-    ours = batch_loss(model, training_set, tokenized, vectors, chosen, 0)
+    ours = batch_loss(
+        model, draw_batch(training_set, model.schedule, chosen, 0), tokenized, vectors
+    )
 
     oracle = DDPMScheduler.from_config(any_family.scheduler.config)
     timesteps, conditioning = seen["timesteps"], seen["conditioning"]
@@ -133,7 +136,12 @@ def test_learning_lowers_the_loss(sd1: TinyParts) -> None:
     def fixed_loss(rows: dict[str, torch.Tensor]) -> float:
         with torch.no_grad():
             return sum(
-                batch_loss(model, training_set, tokenized, rows, chosen, 10_000 + i).item()
+                batch_loss(
+                    model,
+                    draw_batch(training_set, model.schedule, chosen, 10_000 + i),
+                    tokenized,
+                    rows,
+                ).item()
                 for i in range(4)
             )
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from support.toy_model import ToyModel
+from textual_inversion.trainer.batches import draw_batch
 from textual_inversion.trainer.data import Picture, encode
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.errors import DivergedError, InputError
@@ -82,7 +83,7 @@ def test_every_step_has_draws_of_its_own() -> None:
 def test_each_picture_comes_once_before_any_comes_again() -> None:
     model = ToyModel()
     pictures = [plain(caption=f"{word} [name]") for word in ("red", "blue", "toy")]
-    last(model, pictures, settings(steps=6, batch_size=2))
+    last(model, pictures, settings(steps=6, batch_size=2, evaluations=0))
     turns = [model.encoded_prompts[i : i + 3] for i in range(0, 12, 3)]
     assert all(len(set(turn)) == 3 for turn in turns)
     assert len({tuple(turn) for turn in turns}) > 1
@@ -105,7 +106,15 @@ def test_accumulated_gradient_is_the_mean_over_batches() -> None:
     training_set = encode(model, pictures, chosen)
     tokenized = {prompt: prompt for prompts in training_set.prompts for prompt in prompts}
     for position in range(2):
-        (batch_loss(model, training_set, tokenized, vectors, chosen, position) / 2).backward()
+        (
+            batch_loss(
+                model,
+                draw_batch(training_set, model.schedule, chosen, position),
+                tokenized,
+                vectors,
+            )
+            / 2
+        ).backward()
     torch.optim.AdamW(vectors.values(), lr=0.05, weight_decay=0).step()
     learned = last(model, pictures, chosen).last.vectors["clip_l"]
     torch.testing.assert_close(learned, vectors["clip_l"].detach())
@@ -184,7 +193,7 @@ def failing_at(step: int) -> ToyModel:
 def test_nan_stops_the_run_and_keeps_the_last_word_with_a_sound_loss() -> None:
     run = []
     with pytest.raises(DivergedError, match=r"no longer a number at step 4; .*Lower the") as raised:
-        run.extend(train(failing_at(4), [plain()], settings()))
+        run.extend(train(failing_at(4), [plain()], settings(evaluations=0)))
     assert raised.value.last_good is not None
     # The loss of the word after step 3 is the one that was no number.
     assert raised.value.last_good.metadata["textual_inversion.steps"] == "2"
@@ -254,3 +263,43 @@ def test_guidance_goes_away_from_the_negative_prompt() -> None:
     drawn = sample(model, "[name]", word, latent_shape=(3, 8, 8), seed=0, guidance=1.5)
     expected = (unwanted + 1.5 * (wanted - unwanted)) / 2 + 0.5
     torch.testing.assert_close(drawn[0, 0], expected.clamp(0, 1), atol=1e-4, rtol=0)
+
+
+def test_the_evaluation_falls_where_the_loss_is_noise() -> None:
+    """Measured evenly over the run and at its end, on the same samples each time."""
+    chosen = settings(steps=100, evaluations=10, batch_size=3)
+    run = list(train(ToyModel(), [plain()], chosen))
+    measured = {p.step: p.evaluation for p in run if p.evaluation is not None}
+    assert list(measured) == list(range(10, 101, 10))
+    values = list(measured.values())
+    assert values[-1] < 0.1 * values[0]
+    # How the fixed batch is split changes nothing but rounding.
+    other = [p.evaluation for p in train(ToyModel(), [plain()], settings(steps=1, batch_size=8))]
+    same = [p.evaluation for p in train(ToyModel(), [plain()], settings(steps=1, batch_size=8))]
+    assert other == same
+
+
+def test_the_best_word_is_kept_if_asked_for() -> None:
+    """With a rate that rises out of bounds, the best is found before the end."""
+    rates = "0.05:60, 3:80"
+    runs = {
+        keep: list(train(ToyModel(), [plain()], settings(steps=80, learning_rate=rates, keep=keep)))
+        for keep in ("best", "last")
+    }
+    measured = {p.step: p.evaluation for p in runs["best"] if p.evaluation is not None}
+    best_step = min(measured, key=measured.__getitem__)
+    assert best_step < 80
+    best, last_one = runs["best"][-1], runs["last"][-1]
+    assert torch.equal(
+        best.kept.vectors["clip_l"], runs["best"][best_step - 1].last.vectors["clip_l"]
+    )
+    assert torch.equal(last_one.kept.vectors["clip_l"], last_one.last.vectors["clip_l"])
+    assert not torch.equal(best.kept.vectors["clip_l"], last_one.kept.vectors["clip_l"])
+
+
+def test_without_evaluations_the_last_word_is_the_best() -> None:
+    run = last(ToyModel(), [plain()], settings(steps=5, evaluations=0))
+    assert run.evaluation is None
+    assert run.best is run.last
+    with pytest.raises(InputError, match="evaluations is 0"):
+        settings(evaluations=0, keep="best")

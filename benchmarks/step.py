@@ -1,24 +1,25 @@
 """What a training step costs inside ComfyUI: time over a forward pass, memory over the model.
 
-    COMFYUI_PATH=... python benchmarks/step.py [--checkpoint FILE] [--size 256] [--batch 1]
+    COMFYUI_PATH=... python benchmarks/step.py [--checkpoint FILE] [--size 512] [--batch 1]
 
 An exact gradient costs at least as much again as the forward pass, so that no step can take
 less than 2.0 forwards. Forward and step are timed in turn and compared in pairs, because the
-speed of a shared machine drifts. Without a checkpoint, the full-size U-Net of Stable
-Diffusion 1 (860 M parameters) with random weights is used.
+speed of a shared machine drifts. Without a checkpoint, the U-Net of Stable Diffusion 1 in
+full size (860 M parameters) is used, with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,13 +33,41 @@ from support.package import hide_repository_root, use_checkout
 if TYPE_CHECKING:
     from textual_inversion.trainer.model import FrozenModel
 
-FULL_SIZE = replace(
-    SD1,
-    name="sd1-full-size",
-    unet=replace(
-        SD1.unet, depths=(1, 1, 1, 0), depths_up=(1, 1, 1, 0), depth_middle=1, blocks=2
-    ),
-)  # fmt: skip
+FULL_SIZE: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "legacy": False,
+}
+"""The U-Net of Stable Diffusion 1 in the host's words."""
+
+
+def full_size_model() -> Any:
+    """The host's own model of this shape, with random weights."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    device = comfy.model_management.get_torch_device()
+    half = device.type == "cuda"
+    config = comfy.supported_models.SD15(FULL_SIZE)
+    config.set_inference_dtype(torch.float16 if half else torch.float32, None)
+    model = config.get_model({}, device=device)
+    for parameter in model.diffusion_model.parameters():
+        fan_in = parameter[0].numel() if parameter.ndim > 1 else parameter.numel()
+        parameter.normal_(std=fan_in**-0.5)
+    return comfy.model_patcher.ModelPatcher(model, device, device)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -58,6 +87,9 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         else:
+            # What was freed goes back to the system first, or it would hide what comes.
+            gc.collect()
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
             # "5" makes Linux forget the process's peak so far.
             Path("/proc/self/clear_refs").write_text("5")
             self._before = self._status("VmRSS")
@@ -78,7 +110,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoint", type=Path, help="SD1, SD2 or SDXL; default: random")
-    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=512, help="side of the pictures in pixels")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -91,8 +123,10 @@ def main() -> None:
 
     with torch.inference_mode():
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
-            str(options.checkpoint or cached(FULL_SIZE))
+            str(options.checkpoint or cached(SD1))
         )
+        if options.checkpoint is None:
+            model = full_size_model()
     unet = model.model.diffusion_model
     print(f"U-Net: {sum(p.numel() for p in unet.parameters()) / 1e6:.0f} M parameters")
     for checkpointing in (False, True):

@@ -28,7 +28,7 @@ def add_demo(commands: Any) -> None:
         help="The folder for the results" + DEFAULT,
     )
     parser.add_argument(
-        "--concept", default="lagoon-star", help="What to learn" + DEFAULT + "; a wrong name "
+        "--concept", default="sun-disk", help="What to learn" + DEFAULT + "; a wrong name "
         "lists the right ones."
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="Updates of the vectors, if not the default.")

@@ -86,11 +86,11 @@ def lesson_settings(concept: str, **changes: object) -> Settings:
         "name": concept,
         "init_words": CONCEPTS[concept].class_words,
         "learn": CONCEPTS[concept].kind,
-        "num_vectors": 2,
+        "num_vectors": 1,
         "steps": 300,
         "batch_size": 8,
         "resolution": 64,
-        "learning_rate": "0.02",
+        "learning_rate": "0.01",
         "evaluations": 30,
         "previews": 0,
     }

@@ -54,7 +54,7 @@ class DemoPictures(io.ComfyNode):
                 io.Combo.Input(
                     "concept",
                     options=list(CONCEPTS),
-                    default="lagoon-star",
+                    default="sun-disk",
                     tooltip="What the pictures show.",
                 ),
                 io.Int.Input("count", default=5, min=1, max=20, tooltip="How many pictures."),
@@ -63,6 +63,7 @@ class DemoPictures(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**31 - 1,
+                    control_after_generate=False,
                     tooltip="Chooses the places, sizes and backgrounds.",
                 ),
             ],

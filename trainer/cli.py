@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .data import Picture, read_folder
+from .diffusers_files import silence_libraries
 from .diffusers_model import DiffusersModel
 from .embedding import Embedding
 from .errors import DivergedError, InputError
@@ -195,10 +195,7 @@ def _target(options: argparse.Namespace, name: str) -> Path:
 def _load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:
     device = _device(options.device)
     dtype = DTYPES[options.dtype] if options.dtype else _best_dtype(device)
-    # The libraries below draw bars and print warnings of their own unless told not to.
-    for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
-        os.environ.setdefault(variable, "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    silence_libraries()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return DiffusersModel.from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,16 @@ def _read_index(folder: Path) -> dict[str, Any]:
             "SD1, SD2 and SDXL base models can be trained on here."
         )
     return dict(index)
+
+
+def silence_libraries() -> None:
+    """Have diffusers and transformers, if installed, draw no bars and print no warnings."""
+    with suppress(ImportError):
+        for name in ("diffusers", "transformers"):
+            # Not by environment variables, which count only before the first import.
+            logging = _library(name).utils.logging
+            logging.disable_progress_bar()
+            logging.set_verbosity_error()
 
 
 def _library(name: str) -> Any:

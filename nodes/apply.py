@@ -144,30 +144,33 @@ def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:
     return [
         io.String.Input("text", default=default_text, multiline=True, tooltip=text_help),
         io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip=STRENGTH_HELP),
-        # Optional, so that graphs from before they came still run.
-        io.Float.Input(
+        _percent(
             "start_percent",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            optional=True,
-            advanced=True,
-            tooltip="Where in the sampling the word begins to count: 0 is the first step. Before "
-            "it, the prompt is used without the word.",
+            0.0,
+            "Where in the sampling the word begins to count: 0 is the first step. Before it, the "
+            "prompt is used without the word.",
         ),
-        io.Float.Input(
+        _percent(
             "end_percent",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            optional=True,
-            advanced=True,
-            tooltip="Where in the sampling the word stops to count: 1 is the last step. After it, "
-            "the prompt is used without the word.",
+            1.0,
+            "Where in the sampling the word stops to count: 1 is the last step. After it, the "
+            "prompt is used without the word.",
         ),
     ]
+
+
+def _percent(name: str, default: float, tooltip: str) -> io.Input:
+    """A share of the sampling; optional, so that graphs from before it came still run."""
+    return io.Float.Input(
+        name,
+        default=default,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip=tooltip,
+    )
 
 
 def _chosen(connected: Embedding | None, file: str) -> Embedding:

@@ -13,6 +13,7 @@ from ..trainer.embedding import Embedding, check_name
 from ..trainer.errors import InputError
 from ..trainer.files import (
     FORMATS,
+    PICTURE_SUFFIXES,
     READABLE_SUFFIXES,
     read_embedding,
     read_notes,
@@ -22,9 +23,6 @@ from ..trainer.negatives import is_negative
 
 HOST_SUFFIXES = frozenset({".safetensors", ".pt", ".bin"})
 """What `embedding:name` in a prompt finds."""
-
-PICTURE_SUFFIXES = frozenset({".png", ".webp"})
-"""Pictures may carry an embedding; beside another file of the same name they only show it."""
 
 
 def list_files() -> list[str]:
@@ -111,6 +109,7 @@ def _files() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in reversed(_folders()):
         files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
+        # A picture may carry an embedding; beside another file of its name it only shows it.
         stems = {p.with_suffix("") for p in files if p.suffix.lower() not in PICTURE_SUFFIXES}
         found.update(
             (path.relative_to(folder).as_posix(), path)

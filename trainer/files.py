@@ -27,6 +27,7 @@ from .torch_files import read_torch_file
 
 __all__ = [
     "FORMATS",
+    "PICTURE_SUFFIXES",
     "READABLE_SUFFIXES",
     "read_embedding",
     "read_notes",
@@ -122,8 +123,8 @@ def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False
 
 _SAFETENSORS = frozenset({".safetensors", ".pti"})
 _TORCH = frozenset({".pt", ".bin"})
-_PICTURES = frozenset({".png", ".webp"})
-READABLE_SUFFIXES = _SAFETENSORS | _TORCH | _PICTURES
+PICTURE_SUFFIXES = frozenset({".png", ".webp"})
+READABLE_SUFFIXES = _SAFETENSORS | _TORCH | PICTURE_SUFFIXES
 """The suffixes of files that `read_embedding` tries, in lower case."""
 
 _GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
@@ -178,7 +179,7 @@ def _read_content(path: Path) -> Content:
         return _read_safetensors(path)
     if suffix in _TORCH:
         return Content(read_torch_file(_read_bytes(path, _MAX_TORCH)))
-    if suffix in _PICTURES:
+    if suffix in PICTURE_SUFFIXES:
         if Path(path.stem).suffix.lower() == ".preview":
             raise Refused("is a preview picture: choose the file that it belongs to.")
         return Content(read_picture(_read_bytes(path, _MAX_PICTURE)))

@@ -230,7 +230,8 @@ def _rescue(word: Embedding | None, reason: BaseException) -> None:
         word = reason.last_good
     if word is None:
         return
-    rescued = word.renamed(f"{word.name}-interrupted")
+    # Shortened, so that the longest allowed name does not become too long to be saved.
+    rescued = word.renamed(f"{word.name[:88]}-interrupted")
     try:
         path = library.save(rescued, overwrite=True)
         logging.info("Textual inversion: what was learned is kept in %s", path.name)

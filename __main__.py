@@ -7,11 +7,12 @@ import sys
 from .demo.command import add_demo
 from .trainer.cli import main as run
 from .trainer.cli_files import FILE_COMMANDS
+from .trainer.cli_list import add_train_list
 
 
 def main() -> int:
     """Run one command; returns the exit code of the process."""
-    return run(further=[*FILE_COMMANDS, add_demo])
+    return run(further=[add_train_list, *FILE_COMMANDS, add_demo])
 
 
 if __name__ == "__main__":

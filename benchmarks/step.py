@@ -11,8 +11,6 @@ full size (860 M parameters) is used, with random weights.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import statistics
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from memory import Peak
 from support.checkpoints import SD1, cached
 from support.comfyui import find_comfyui
 from support.inprocess import use_comfyui
@@ -79,33 +78,6 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-class Peak:
-    """Peak memory above what was there when it was made, in bytes."""
-
-    def __init__(self) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            # What was freed goes back to the system first, or it would hide what comes.
-            gc.collect()
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-            # "5" makes Linux forget the process's peak so far.
-            Path("/proc/self/clear_refs").write_text("5")
-            self._before = self._status("VmRSS")
-
-    def above(self) -> int:
-        """Bytes."""
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() - self._before
-        return self._status("VmHWM") - self._before
-
-    @staticmethod
-    def _status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -159,7 +131,7 @@ def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
 
     def step() -> None:
         prediction = frozen.predict(noisy, timesteps, frozen.encode_prompts(tokens, live))
-        objective.loss(prediction, wanted).backward()
+        objective.losses(prediction, wanted).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..trainer.cli import DEFAULT
+from ..trainer.cli_options import DEFAULT
 
 
 def add_demo(commands: Any) -> None:

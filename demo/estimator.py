@@ -26,6 +26,7 @@ from .world import (
     PLACES,
     POINTS,
     SHAPES,
+    SIZE,
     SIZES,
     SOFTNESS,
     TEXTURES,
@@ -60,6 +61,7 @@ NUMBERS: dict[str, tuple[float, float]] = {  # middle and reach
     "y": (32.0, 16.0),
     "radius": (20.5, 6.5),
 }
+WIDTH = 96
 OUTPUTS = sum(KINDS.values()) + 2 * len(ANGLES) + len(NUMBERS)
 
 
@@ -109,7 +111,7 @@ class Estimator(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(Block(3, 24, 5), Block(24, 48), Block(48, 64), Block(64, 64))
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(64 * 16, 160), nn.SiLU(), nn.Linear(160, OUTPUTS)
+            nn.Flatten(), nn.Linear(64 * 16, WIDTH), nn.SiLU(), nn.Linear(WIDTH, OUTPUTS)
         )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -167,14 +169,17 @@ def estimator_loss(raw: torch.Tensor, scenes: Sequence[Scene]) -> torch.Tensor:
 
 
 def as_batch(pictures: Pictures) -> torch.Tensor:
-    """Pictures (height x width x RGB in 0..1, one or many) as a batch for the network."""
+    """Pictures (height x width x RGB in 0..1, one or many) as a batch for the network.
+
+    They are brought to the world's own measure of 64 x 64, which is where it counts pixels.
+    """
     if isinstance(pictures, torch.Tensor):
         batch = pictures.detach().float()
     else:
         batch = torch.from_numpy(np.stack([np.asarray(p, dtype=np.float32) for p in pictures]))
     if batch.ndim == 3:
         batch = batch[None]
-    return batch.movedim(-1, 1).contiguous()
+    return functional.interpolate(batch.movedim(-1, 1), (SIZE, SIZE), mode="area")
 
 
 def save_estimator(network: Estimator, file: Path = ESTIMATOR_FILE) -> None:
@@ -194,8 +199,8 @@ def load_estimator(file: Path = ESTIMATOR_FILE) -> Estimator:
 @torch.no_grad()
 def read(pictures: Pictures, network: Estimator | None = None) -> list[Reading]:
     """The attributes of pictures (height x width x RGB in 0..1)."""
-    raw = (network or load_estimator())(as_batch(pictures))
-    shown = as_batch(pictures).movedim(1, -1).numpy()
+    batch = as_batch(pictures)
+    raw, shown = (network or load_estimator())(batch), batch.movedim(1, -1).numpy()
     return [_fitted(raw[n : n + 1], shown[n]) for n in range(len(raw))]
 
 

@@ -2,8 +2,8 @@
 
     python -m textual_inversion.demo.make_model --work FOLDER [--stage STAGE ...]
 
-The stages are autoencoder, denoiser, decoder (sharpens the autoencoder's second half
-without moving its latents), pack and estimator. Every stage is seeded and leaves its
+The stages are autoencoder, text, denoiser, decoder (sharpens the autoencoder's second
+half without moving its latents), pack and estimator. Every stage is seeded and leaves its
 result in the work folder, so that a later one can be run again alone.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from .captioner import NamedText
 from .concepts import training_scene
 from .model import (
     LATENT_CHANNELS,
@@ -27,19 +28,19 @@ from .model import (
     TOKENIZER_FOLDER,
     AutoencoderTiny,
     load_tokenizer,
-    new_text_encoder,
     new_unet,
     new_vae,
     original_weights,
 )
 from .train_autoencoder import encode_all, normalise_latents, to_network, train_autoencoder
-from .train_denoiser import Student, train_denoiser
+from .train_denoiser import train_denoiser
+from .train_text import train_text
 from .vocabulary import write_vocabulary
 from .workers import add_up, rank, run, share, workers
 from .world import Scene, draw
 
 CHUNK = 1000
-STAGES = ("autoencoder", "denoiser", "decoder", "pack", "estimator")
+STAGES = ("autoencoder", "text", "denoiser", "decoder", "pack", "estimator")
 
 
 def chunk_scenes(chunk: int) -> list[Scene]:
@@ -65,7 +66,7 @@ def draw_world(chunks: int, work: Path) -> torch.Tensor:
     if not file.exists():
         with Pool(2) as pool:
             np.save(file, np.concatenate(pool.map(chunk_pictures, range(chunks), chunksize=1)))
-    return torch.from_numpy(np.load(file))
+    return torch.from_numpy(np.load(file, mmap_mode="c"))
 
 
 def reporter(name: str, every: int = 100) -> Callable[[int, float], None]:
@@ -112,22 +113,37 @@ def make_decoder(work: Path, chunks: int, steps: int) -> None:
         torch.save(vae.state_dict(), work / "vae-sharp.pt")
 
 
-def make_denoiser(work: Path, chunks: int, steps: int, again: bool) -> None:
-    """Train text encoder and UNet; `again` goes on from the last result."""
+def make_text(work: Path, chunks: int, steps: int) -> None:
+    """Write the vocabulary and train the text encoder."""
     write_vocabulary(TOKENIZER_FOLDER)
-    file = work / "student.pt"
-    student = train_denoiser(
+    text = train_text(all_scenes(chunks), load_tokenizer(), steps, report=reporter("text"))
+    if rank() == 0:
+        torch.save(text.state_dict(), work / "text.pt")
+
+
+def load_text(work: Path) -> NamedText:
+    """The text encoder that `make_text` left."""
+    text = NamedText(load_tokenizer())
+    text.load_state_dict(torch.load(work / "text.pt"))
+    return text.eval().requires_grad_(False)
+
+
+def make_denoiser(work: Path, chunks: int, steps: int, again: bool) -> None:
+    """Train the UNet; `again` goes on from the last result."""
+    file = work / "unet.pt"
+    unet = train_denoiser(
         torch.load(work / "latents.pt"),
         all_scenes(chunks),
         load_tokenizer(),
+        load_text(work),
         steps,
         start=torch.load(file) if again else None,
         seed=1 if again else 0,
         report=reporter("denoiser"),
-        keep=lambda step, now: torch.save(now.state_dict(), work / f"student-{step}.pt"),
+        keep=lambda step, now: torch.save(now.state_dict(), work / f"unet-{step}.pt"),
     )
     if rank() == 0:
-        torch.save(student.state_dict(), file)
+        torch.save(unet.state_dict(), file)
 
 
 def encode_world(work: Path, chunks: int) -> None:
@@ -142,17 +158,13 @@ def encode_world(work: Path, chunks: int) -> None:
         torch.save(latents, work / "latents.pt")
 
 
-def pack(work: Path, student_file: Path, out: Path) -> None:
+def pack(work: Path, unet_file: Path, out: Path) -> None:
     """Write the finished parts as one file in half precision."""
-    tokenizer = load_tokenizer()
-    student = Student(tokenizer)
-    student.load_state_dict(torch.load(student_file))
-    unet, text, vae = new_unet(), new_text_encoder(tokenizer), new_vae()
-    unet.load_state_dict(student.unet.state_dict())
-    text.load_state_dict(student.text.state_dict())
+    unet, vae = new_unet(), new_vae()
+    unet.load_state_dict(torch.load(unet_file))
     sharp = work / "vae-sharp.pt"
     vae.load_state_dict(torch.load(sharp if sharp.exists() else work / "vae.pt"))
-    weights = original_weights(unet, text, vae)
+    weights = original_weights(unet, load_text(work).encoder, vae)
     save_file({name: value.half().contiguous() for name, value in weights.items()}, str(out))
 
 
@@ -176,7 +188,7 @@ def make_estimator(work: Path, chunks: int, steps: int) -> None:
     vae = new_vae().eval()
     sharp = work / "vae-sharp.pt"
     vae.load_state_dict(torch.load(sharp if sharp.exists() else work / "vae.pt"))
-    latents = torch.load(work / "latents.pt")[:8000]
+    latents = torch.load(work / "latents.pt")[:4000]
     rendered = render(vae, pictures, latents)
     network = train_estimator(
         pictures, scenes, steps, rendered=rendered, report=reporter("estimator", 500)
@@ -205,13 +217,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--stage", nargs="*", choices=STAGES, default=STAGES)
-    parser.add_argument("--chunks", type=int, default=32)
-    parser.add_argument("--autoencoder-steps", type=int, default=1600)
-    parser.add_argument("--denoiser-steps", type=int, default=8000)
+    parser.add_argument("--chunks", type=int, default=24)
+    parser.add_argument("--autoencoder-steps", type=int, default=3000)
+    parser.add_argument("--text-steps", type=int, default=1500)
+    parser.add_argument("--denoiser-steps", type=int, default=5000)
     parser.add_argument("--decoder-steps", type=int, default=1500)
-    parser.add_argument("--estimator-steps", type=int, default=6000)
+    parser.add_argument("--estimator-steps", type=int, default=4000)
     parser.add_argument("--again", action="store_true", help="go on from the last result")
-    parser.add_argument("--student", type=Path, help="pack this file of the work folder")
+    parser.add_argument("--unet", type=Path, help="pack this file of the work folder")
     parser.add_argument("--out", type=Path, default=MODEL_FILE)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
@@ -220,6 +233,8 @@ def main() -> None:
     draw_world(chunks, work)
     if "autoencoder" in options.stage:
         run(count, make_autoencoder, work, chunks, options.autoencoder_steps, options.again)
+    if "text" in options.stage:
+        run(count, make_text, work, chunks, options.text_steps)
     if "denoiser" in options.stage:
         if not (work / "latents.pt").exists():
             run(count, encode_world, work, chunks)
@@ -227,7 +242,7 @@ def main() -> None:
     if "decoder" in options.stage:
         run(count, make_decoder, work, chunks, options.decoder_steps)
     if "pack" in options.stage:
-        pack(work, options.student or work / "student.pt", options.out)
+        pack(work, options.unet or work / "unet.pt", options.out)
     if "estimator" in options.stage:
         torch.set_num_threads(1)
         make_estimator(work, chunks, options.estimator_steps)

@@ -33,7 +33,7 @@ TOKENIZER_FOLDER = WEIGHTS / "tokenizer"
 # What hosts multiply a Stable Diffusion 1 latent by on its way to the UNet. The tiny
 # autoencoder has unit spread without it (see `host_vae_weights`).
 LATENT_SCALE = 0.18215
-LATENT_SIZE = 8
+LATENT_SIZE = 16
 LATENT_CHANNELS = 4
 
 TEXT_WIDTH = 96
@@ -47,14 +47,20 @@ TEXT_CONFIG: dict[str, Any] = {
     "layer_norm_eps": 1e-5,
     "projection_dim": TEXT_WIDTH,
 }
-UNET_CHANNELS = (96, 96)
+UNET_CHANNELS = (64, 128)
+# Which levels attend to the prompt: at the finer one it costs much and adds little.
+UNET_ATTENDS = (False, True)
 UNET_LAYERS = 1
 UNET_CONFIG: dict[str, Any] = {
     "sample_size": LATENT_SIZE,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
-    "down_block_types": ("CrossAttnDownBlock2D",) * len(UNET_CHANNELS),
-    "up_block_types": ("CrossAttnUpBlock2D",) * len(UNET_CHANNELS),
+    "down_block_types": tuple(
+        "CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in UNET_ATTENDS
+    ),
+    "up_block_types": tuple(
+        "CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(UNET_ATTENDS)
+    ),
     "block_out_channels": UNET_CHANNELS,
     "layers_per_block": UNET_LAYERS,
     "cross_attention_dim": TEXT_WIDTH,
@@ -64,8 +70,8 @@ UNET_CONFIG: dict[str, Any] = {
 # A narrow TAESD. Stable Diffusion's own autoencoder normalises in 32 groups, which at
 # such widths would wipe out every channel's mean, and with it flat backgrounds.
 VAE_WIDTH = 32
-VAE_ENCODER_BLOCKS = (1, 1, 2, 3)
-VAE_DECODER_BLOCKS = (3, 2, 1, 1)
+VAE_ENCODER_BLOCKS = (1, 1, 2, 2)
+VAE_DECODER_BLOCKS = (2, 2, 1, 1)
 VAE_CONFIG: dict[str, Any] = {
     "encoder_block_out_channels": (VAE_WIDTH,) * len(VAE_ENCODER_BLOCKS),
     "decoder_block_out_channels": (VAE_WIDTH,) * len(VAE_DECODER_BLOCKS),
@@ -74,8 +80,8 @@ VAE_CONFIG: dict[str, Any] = {
     "latent_channels": LATENT_CHANNELS,
     "scaling_factor": 1.0,
 }
-# Stable Diffusion 1's betas, rescaled so that the last timestep is pure noise: on an
-# 8x8 latent the mean would otherwise survive it, and with it the background.
+# Stable Diffusion 1's betas, rescaled so that the last timestep is pure noise: on so
+# small a latent the mean would otherwise survive it, and with it the background.
 SCHEDULE_CONFIG: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -111,8 +117,8 @@ def host_unet_config() -> dict[str, Any]:
         "model_channels": base,
         "num_res_blocks": [UNET_LAYERS] * blocks,
         "channel_mult": [width // base for width in UNET_CHANNELS],
-        "transformer_depth": [1] * blocks * UNET_LAYERS,
-        "transformer_depth_output": [1] * blocks * (UNET_LAYERS + 1),
+        "transformer_depth": [int(a) for a in UNET_ATTENDS for _ in range(UNET_LAYERS)],
+        "transformer_depth_output": [int(a) for a in UNET_ATTENDS for _ in range(UNET_LAYERS + 1)],
         "transformer_depth_middle": 1,
         "context_dim": TEXT_WIDTH,
         "num_heads": UNET_CONFIG["attention_head_dim"],

@@ -2,7 +2,7 @@
 
 On networks this small it needs several times fewer steps than AdamW, which is what
 lets a laptop train them (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
-Biases, norms and small tables take Adam steps of a tenth of the learning rate.
+Biases and norms take Adam steps of a tenth of the learning rate.
 """
 
 from __future__ import annotations
@@ -40,20 +40,11 @@ class Muon(torch.optim.Optimizer):
     Args:
         parameters: what to train.
         lr: the size of a matrix step; 0.02 is usual.
-        tables: parameters that look like matrices but are lists of rows, such as
-            embeddings, and take Adam steps.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[torch.nn.Parameter],
-        lr: float = 0.02,
-        tables: Iterable[torch.nn.Parameter] = (),
-    ) -> None:
-        rows = {id(table) for table in tables}
-
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float = 0.02) -> None:
         def is_matrix(p: torch.nn.Parameter) -> bool:
-            return p.ndim >= 2 and id(p) not in rows and min(p.flatten(1).shape) >= SMALLEST_SIDE
+            return p.ndim >= 2 and min(p.flatten(1).shape) >= SMALLEST_SIDE
 
         everything = list(parameters)
         groups: list[dict[str, Any]] = [

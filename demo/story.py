@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..trainer.data import Picture
 from ..trainer.diffusers_model import DiffusersModel
 from ..trainer.embedding import Embedding
 from ..trainer.errors import InputError
 from ..trainer.files import write_embedding
 from ..trainer.loop import Progress, train
+from ..trainer.pictures import Picture
 from ..trainer.prompts import PLACEHOLDER
 from ..trainer.sampler import sample
 from ..trainer.settings import Settings
@@ -24,12 +24,12 @@ from .lesson import captioned_pictures
 from .measure import Asked, Measured, contexts, measure, wordings
 from .model import LATENT_CHANNELS, LATENT_SIZE, load_model
 from .sampling import GUIDANCE, STEPS
+from .world import PIXELS
 
 CONTEXTS = 20
 SHOWN = 5
-ZOOM = 2
 LABEL, MARGIN, GAP = 20, 16, 4
-WIDTH = SHOWN * (64 * ZOOM + GAP) - GAP + 2 * MARGIN
+WIDTH = SHOWN * (PIXELS + GAP) - GAP + 2 * MARGIN
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def lesson_settings(concept: str, **changes: object) -> Settings:
         "num_vectors": 1,
         "steps": 300,
         "batch_size": 8,
-        "resolution": 64,
+        "resolution": PIXELS,
         "learning_rate": "0.01",
         "evaluations": 30,
         "previews": 0,
@@ -175,30 +175,28 @@ def story_picture(
     """Rows of pictures between titles and labels, and the curve of the loss below.
 
     Args:
-        rows: title, pictures [64, 64, 3] in 0..1 of which the first `SHOWN` are shown, and
-            a label for each of them or none.
+        rows: title, pictures [PIXELS, PIXELS, 3] in 0..1 of which the first `SHOWN` are
+            shown, and a label for each of them or none.
         evaluations: the loss on the fixed batch, from first to last.
     """
-    cell = 64 * ZOOM
-    height = MARGIN + sum(2 * LABEL + cell + (LABEL if labels else 0) for *_, labels in rows)
-    canvas = Image.new("RGB", (WIDTH, height + LABEL + cell + MARGIN), "white")
+    height = MARGIN + sum(2 * LABEL + PIXELS + (LABEL if labels else 0) for *_, labels in rows)
+    canvas = Image.new("RGB", (WIDTH, height + LABEL + PIXELS + MARGIN), "white")
     pen = ImageDraw.Draw(canvas)
     top = MARGIN // 2
     for title, pictures, labels in rows:
         pen.text((MARGIN, top), title, fill="black", font_size=14)
         top += LABEL
         for column, picture in enumerate(pictures[:SHOWN]):
-            left = MARGIN + column * (cell + GAP)
+            left = MARGIN + column * (PIXELS + GAP)
             pixels = (picture.clamp(0, 1) * 255).round().byte().numpy()
-            tile = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.LANCZOS)
-            canvas.paste(tile, (left, top))
+            canvas.paste(Image.fromarray(pixels), (left, top))
             if labels:
-                pen.text((left, top + cell + 2), labels[column], fill="gray", font_size=11)
-        top += cell + LABEL + (LABEL if labels else 0)
+                pen.text((left, top + PIXELS + 2), labels[column], fill="gray", font_size=11)
+        top += PIXELS + LABEL + (LABEL if labels else 0)
     pen.text(
         (MARGIN, top), "While it learns: the loss on a fixed batch", fill="black", font_size=14
     )
-    box = (MARGIN, top + LABEL, canvas.width - MARGIN, top + LABEL + cell)
+    box = (MARGIN, top + LABEL, canvas.width - MARGIN, top + LABEL + PIXELS)
     _curve(pen, box, evaluations)
     return canvas
 

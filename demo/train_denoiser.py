@@ -1,158 +1,33 @@
-"""Train the tiny model's text encoder and UNet together on captioned latents."""
+"""Train the tiny model's UNet on captioned latents, below the finished text encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .captions import STAND_IN, caption
-from .model import TEXT_WIDTH, CLIPTokenizer, new_scheduler, new_text_encoder, new_unet
+from .captioner import Captioner, NamedText
+from .model import CLIPTokenizer, UNet2DConditionModel, new_scheduler, new_unet
 from .muon import Muon
 from .train_autoencoder import Average, learning_rate
-from .vocabulary import LENGTH
 from .workers import average_gradients, rank, share
-from .world import PERIODS, SHAPES, SOFTNESS, TEXTURES, TILTS, Look, Scene
+from .world import Scene
 
-# Spread of a word vector's entries at the start, which makes its length about 1.
-WORD_SPREAD = 0.1
-# How often a caption is dropped (for guidance), and how often a stand-in word names
-# the object, or its style, in place of coarse words.
-DROPPED = 0.1
-OBJECT_NAMED = 0.27
-STYLE_NAMED = 0.15
-NAME_NOISE = 0.25
 TIMESTEPS = 1000
-NOISY_SHARE = 0.5
-NOISY_FROM = 0.8
-LOOK_FEATURES = len(SHAPES) + len(TEXTURES) + 6 + 2 + 2 + 5 + 2
-
-
-def look_features(look: Look, style: bool) -> list[float]:
-    """The attributes of a look as numbers around -1..1; those not shown are 0."""
-    textured = float(look.texture != "plain")
-    striped = float(look.texture == "striped")
-    shaped = 0.0 if style else 1.0
-    hue, second = np.deg2rad(look.hue), np.deg2rad(look.second_hue)
-    angle = 2.0 * np.deg2rad(look.angle)
-    low, high = np.log(SOFTNESS[0]), np.log(SOFTNESS[1])
-    middle, reach = sum(PERIODS) / 2, (PERIODS[1] - PERIODS[0]) / 2
-    return [
-        *(shaped * (look.shape == name) for name in SHAPES),
-        *(float(look.texture == name) for name in TEXTURES),
-        *(float(np.sin(hue)), float(np.cos(hue)), float(np.sin(2 * hue)), float(np.cos(2 * hue))),
-        *(2.0 * look.shade - 1.0, 2.0 * float(np.log(look.softness) - low) / (high - low) - 1.0),
-        *(textured * float(np.sin(second)), textured * float(np.cos(second))),
-        *(striped * float(np.sin(angle)), striped * float(np.cos(angle))),
-        textured * (look.period - middle) / reach,
-        *(shaped * (2.0 * look.proportion - 1.0), shaped * look.tilt / max(TILTS.values())),
-        *(shaped * (look.points - 5.5) / 2.5 * (look.points > 0), shaped * (look.points % 2)),
-        *(float(style), 1.0),
-    ]
-
-
-class Namer(nn.Module):
-    """Gives every look a word vector of its own.
-
-    A large model's vocabulary has names for endlessly many things, so that any look has
-    a place among its word vectors. This world has a few dozen words; in training the
-    namer stands in for the names that it lacks. It is not part of the finished model.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        width = 256
-        self.net = nn.Sequential(
-            nn.Linear(LOOK_FEATURES, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, TEXT_WIDTH),
-        )
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Word vectors of the usual length, blurred a little so that neighbours are alike."""
-        named = functional.normalize(self.net(features), dim=-1)
-        named = named + NAME_NOISE * torch.randn_like(named) * TEXT_WIDTH**-0.5
-        length: float = WORD_SPREAD * TEXT_WIDTH**0.5
-        return functional.normalize(named, dim=-1) * length
-
-
-class Student(nn.Module):
-    """The parts that learn."""
-
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        self.unet = new_unet()
-        self.text = new_text_encoder(tokenizer)
-        self.namer = Namer()
-        nn.init.normal_(self.text.get_input_embeddings().weight, std=WORD_SPREAD)
-
-    def encode(self, tokens: torch.Tensor, stand_in: int, features: torch.Tensor) -> torch.Tensor:
-        """The text encoder's states, with the namer's vector for every stand-in."""
-        names = self.namer(features)[:, None]
-        here = (tokens == stand_in)[..., None]
-
-        def put_in(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
-            return torch.where(here, names, output)
-
-        hook = self.text.get_input_embeddings().register_forward_hook(put_in)
-        try:
-            states: torch.Tensor = self.text(tokens).last_hidden_state
-        finally:
-            hook.remove()
-        return states
-
-
-@dataclass
-class Captioner:
-    """Writes captions for scenes and turns them into tokens."""
-
-    tokenizer: CLIPTokenizer
-    rng: np.random.Generator
-
-    def __call__(self, scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (N, 77) and look features (N, F) for a batch of scenes."""
-        texts, features = [], []
-        for scene in scenes:
-            dice = self.rng.random()
-            learned = ""
-            if dice < OBJECT_NAMED:
-                learned = "object"
-            elif dice < OBJECT_NAMED + STYLE_NAMED:
-                learned = "style"
-            # Set apart from a comma, or the tokenizer would read both as one sign.
-            text = caption(scene, self.rng, learned=learned).replace("*,", "* ,")
-            if self.rng.random() < 0.03:  # a word that nobody knows changes nothing
-                letters = self.rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 4)
-                text = f"{''.join(letters)} {text}"
-            texts.append("" if self.rng.random() < DROPPED else text)
-            features.append(look_features(scene.look, learned == "style"))
-        tokens = self.tokenizer(
-            texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
-        )
-        return tokens.input_ids, torch.tensor(features, dtype=torch.float32)
 
 
 def timesteps(count: int, dice: torch.Generator) -> torch.Tensor:
     """Timesteps for a batch, one from each equal stretch of those to be drawn from.
 
-    On an 8x8 latent a large object shows through all but the last tenth of Stable
+    On so small a latent a large object shows through all but the last tenth of Stable
     Diffusion's timesteps. There alone the prompt decides where it stands and what it is,
-    so half of the batch goes to the noisy end.
+    so a timestep comes up in proportion to its number: the last tenth twice as often.
     """
     at = (torch.rand(count, generator=dice) + torch.arange(count)) / count
-    noisy = at < NOISY_SHARE
-    at = torch.where(
-        noisy,
-        NOISY_FROM + (1.0 - NOISY_FROM) * at / NOISY_SHARE,
-        (at - NOISY_SHARE) / (1.0 - NOISY_SHARE),
-    )
-    return (at * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+    return (at.sqrt() * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
 
 def velocity(latents: torch.Tensor, noise: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
@@ -165,6 +40,7 @@ def train_denoiser(
     latents: torch.Tensor,
     scenes: list[Scene],
     tokenizer: CLIPTokenizer,
+    text: NamedText,
     steps: int,
     *,
     batch: int = 32,
@@ -172,23 +48,20 @@ def train_denoiser(
     seed: int = 0,
     start: dict[str, torch.Tensor] | None = None,
     report: Callable[[int, float], None] | None = None,
-    keep: Callable[[int, Student], None] | None = None,
-) -> Student:
-    """Train on latents (N, 4, 8, 8) of known scenes; returns the averaged weights.
+    keep: Callable[[int, UNet2DConditionModel], None] | None = None,
+) -> UNet2DConditionModel:
+    """Train on latents (N, 4, 16, 16) of known scenes; returns the averaged weights.
 
     `keep` is called with the averaged weights every 1,000 steps.
     """
     torch.manual_seed(seed)
-    student = Student(tokenizer)
+    unet = new_unet()
     if start is not None:
-        student.load_state_dict(start)
-    average = Average(student)
-    moved = list(student.parameters())
-    # The text encoder's tables of words and positions.
-    embeddings = [m for m in student.text.modules() if isinstance(m, nn.Embedding)]
-    optimizer = Muon(moved, lr=peak, tables=[table for m in embeddings for table in m.parameters()])
+        unet.load_state_dict(start)
+    average = Average(unet)
+    moved = list(unet.parameters())
+    optimizer = Muon(moved, lr=peak)
     alphas = new_scheduler().alphas_cumprod
-    stand_in = int(tokenizer.convert_tokens_to_ids(STAND_IN + "</w>"))
     captioner = Captioner(tokenizer, np.random.default_rng([seed, rank()]))
     dice = torch.Generator().manual_seed(seed)
     noise_dice = torch.Generator().manual_seed(1000 * (seed + 1) + rank())
@@ -203,15 +76,17 @@ def train_denoiser(
         at = timesteps(len(clean), noise_dice)
         a = alphas[at]
         noisy = a.sqrt()[:, None, None, None] * clean + (1 - a).sqrt()[:, None, None, None] * noise
-        states = student.encode(tokens, stand_in, features)
-        made = student.unet(noisy, at, states).sample
-        loss = functional.mse_loss(made, velocity(clean, noise, a))
+        with torch.no_grad():
+            states = text(tokens, features)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = unet(noisy, at, states).sample
+        loss = functional.mse_loss(made.float(), velocity(clean, noise, a))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         average_gradients(moved)
         nn.utils.clip_grad_norm_(moved, 1.0)
         optimizer.step()
-        average.update(student)
+        average.update(unet)
         if report is not None:
             report(step, loss.item())
         if keep is not None and (step + 1) % 1000 == 0 and rank() == 0:

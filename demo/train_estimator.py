@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .concepts import CONCEPTS, concept_scenes, look_error
-from .estimator import Estimator, estimator_loss, read
+from .estimator import Estimator, as_batch, estimator_loss, read
 from .muon import Muon
 from .train_autoencoder import Average, learning_rate
 from .world import Scene, colour_name, draw
@@ -45,7 +45,7 @@ def train_estimator(
             half = batch // 2
             chosen[:half] %= len(rendered)
             shown[:half] = rendered[chosen[:half]]
-        seen = shown.movedim(-1, 1).float() / 255.0
+        seen = as_batch(shown.float() / 255.0)
         # A breath of noise, so that nothing hangs on the last bits of clean drawings.
         seen = seen + 0.02 * torch.rand(len(seen), 1, 1, 1) * torch.randn_like(seen)
         loss = estimator_loss(network(seen), [scenes[i] for i in chosen.tolist()])

@@ -1,4 +1,4 @@
-"""A small procedural world: labelled 64x64 pictures, drawn and described in words.
+"""A small procedural world: labelled pictures, drawn and described in words.
 
 Every picture shows one coloured, textured shape on a plain background. A caption
 names it coarsely (shape, colour, texture, size, place, background); the picture also
@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.float32]
 
+# The world is laid out and measured on this square; pictures are drawn finer, so that
+# every unit of it is a place of its own to an autoencoder that halves them three times.
 SIZE = 64
+PIXELS = 128
 SUPERSAMPLE = 2
 
 SHAPES = ("disk", "square", "triangle", "star", "flower", "ring", "cross")
@@ -217,7 +220,7 @@ def layers(
     return inside * inside * (3.0 - 2.0 * inside), _second_share(look, u, v)
 
 
-def draw(scene: Scene, size: int = SIZE) -> Picture:
+def draw(scene: Scene, size: int = PIXELS) -> Picture:
     """The picture of a scene: height x width x RGB in 0..1."""
     look = scene.look
     maps = layers(look, scene.radius, scene.x, scene.y, size * SUPERSAMPLE)

@@ -7,25 +7,39 @@ managers of `residency`; `close` gives everything back as it was.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import comfy.conds
+import comfy.model_base
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import comfy.samplers
+import comfyui_version
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ..trainer.errors import InputError
 from ..trainer.metadata import describe_model
-from ..trainer.model import NoiseSchedule, Parameterization, TextEncoder
+from ..trainer.model import Parameterization, TextEncoder, TextStates
+from .budget import plan, room
 from .encoding import encode_prompts
-from .residency import alias_of, checkpointed, differentiable, raw_output, sdpa, training_flag
+from .prediction import batches_of, parameterization_of, schedule_of
+from .residency import (
+    OutOfPlace,
+    PlainAttention,
+    alias_of,
+    checkpointed,
+    differentiable,
+    raw_output,
+    training_flag,
+)
+from .trouble import explained
 from .words import WORD, Rows, as_host_prompt, resolving, text_encoders
 
 
@@ -38,13 +52,15 @@ class HostModel:
         model: the host's ModelPatcher.
         clip: the host's CLIP; its clip skip, patches and tokenizer options count.
         vae: the host's VAE.
-        batch_size: of a step, to ask the host for memory.
+        batch_size: of a step, to fit it into memory.
         resolution: of the pictures, likewise.
-        checkpointing: compute the network's inner values twice instead of keeping them.
+        checkpointing: compute the network's inner values twice instead of keeping them; turned
+            on by itself where memory is short.
 
     Raises:
-        InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), or
-            a text encoder that takes no embeddings.
+        InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), the
+            SDXL refiner, or a text encoder that takes no embeddings; on the way out, in place of
+            errors that `trouble` can explain.
     """
 
     def __init__(
@@ -59,21 +75,33 @@ class HostModel:
     ) -> None:
         self._model, self._clip, self._vae = model, clip, vae
         self._base = model.model
-        self._checkpointing = checkpointing
+        self._attention = PlainAttention()
         self._open = ExitStack()
         self._is_open = False
+        if isinstance(self._base, comfy.model_base.SDXLRefiner):
+            raise InputError(
+                "This is the SDXL refiner, which only finishes pictures: learn the word with the "
+                "SDXL base model."
+            )
         self._encoders = text_encoders(clip)
+        latent_format = self._base.latent_format
+        self._channels: int = latent_format.latent_channels
+        self._has_frames = getattr(latent_format, "latent_dimensions", 2) == 3
         sampling = model.get_model_object("model_sampling")
         self.parameterization: Parameterization = parameterization_of(sampling)
         self._sigmas = sampling.sigmas.detach().to("cpu", torch.float32).clone()
-        self.schedule = _schedule(self.parameterization, self._sigmas)
+        self.schedule = schedule_of(self.parameterization, self._sigmas)
         cast = model.get_model_object("manual_cast_dtype")
         self.compute_dtype: torch.dtype = cast or self._base.get_dtype()
         self.device: torch.device = model.load_device
-        channels = self._base.latent_format.latent_channels
-        shape = [batch_size, channels, resolution // 8, resolution // 8]
-        # The graph holds every block's values, where the host's estimate is for one at a time.
-        self._memory = (2 if checkpointing else 4) * model.memory_required(shape)
+        side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
+        shape = [1, self._channels, *([1] if self._has_frames else []), side, side]
+        self._budget = plan(
+            int(model.memory_required(shape)), room(model, clip), batch_size, checkpointing
+        )
+        self.pictures_at_once = self._budget.at_once
+        if self._budget.checkpointing and not checkpointing:
+            logging.info("Textual inversion: memory is short, so checkpointing is on.")
 
     def __enter__(self) -> HostModel:
         return self
@@ -85,6 +113,9 @@ class HostModel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        sentence = explained(error)
+        if sentence:
+            raise sentence from error
 
     def close(self) -> None:
         """Put every original object back; the next call of the seam takes them again."""
@@ -94,7 +125,10 @@ class HostModel:
     @property
     def text_encoders(self) -> Sequence[TextEncoder]:
         """See `FrozenModel`."""
-        return [TextEncoder(e.key, alias_of(e.vocabulary), e.token_ids) for e in self._encoders]
+        return [
+            TextEncoder(e.key, alias_of(e.vocabulary), e.token_ids, e.scale, e.word)
+            for e in self._encoders
+        ]
 
     @property
     def description(self) -> Mapping[str, str]:
@@ -102,7 +136,19 @@ class HostModel:
         source = getattr(self._model, "cached_patcher_init", None)
         path = source[1][0] if source and source[1] else ""
         checkpoint = Path(path).stem if isinstance(path, str) else ""
-        return describe_model(self.text_encoders, self.parameterization, checkpoint)
+        # Only a loaded model has its LoRAs in its weights.
+        self._hold_still()
+        description = describe_model(
+            self.text_encoders,
+            self.parameterization,
+            self._base.diffusion_model.parameters(),
+            checkpoint,
+            f"ComfyUI {comfyui_version.__version__}",
+        )
+        if self._clip.layer_idx is not None:
+            # "2" leaves out the last layer, as kohya's scripts count.
+            description["modelspec.encoder_layer"] = str(-self._clip.layer_idx)
+        return description
 
     def tokenize(self, prompt: str, num_vectors: int) -> dict[str, Any]:
         """See `FrozenModel`; places of the word are pairs (encoder key, index of the vector)."""
@@ -121,39 +167,83 @@ class HostModel:
         self._hold_still()
         return encode_prompts(self._clip.cond_stage_model, self._encoders, prompts, vectors)
 
-    def encode_pictures(self, pixels: Tensor) -> Tensor:
+    def text_states(
+        self, prompts: Sequence[dict[str, Any]], vectors: Mapping[str, Tensor]
+    ) -> list[TextStates]:
         """See `FrozenModel`."""
+        empty = self.tokenize("", 0)
+        encoder = self._encoders[0]
+        special = {token[0] for chunk in encoder.tokens_of(empty) for token in chunk}
+        encoded = []
+        for prompt, result in zip(prompts, self.encode_prompts(prompts, vectors), strict=True):
+            tokens = [token[0] for chunk in encoder.tokens_of(prompt) for token in chunk]
+            states = result["cond"][0].float()
+            if len(states) != len(tokens):
+                raise InputError(
+                    "The text encoders of this model do not read the same tokens, which context "
+                    "and the initialization “cross” need: turn these settings off."
+                )
+            is_word = [isinstance(token, tuple) for token in tokens]
+            is_text = [isinstance(token, int) and token not in special for token in tokens]
+            masks = (torch.tensor(m, device=states.device) for m in (is_word, is_text))
+            encoded.append(TextStates(states, *masks))
+        return encoded
+
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """See `FrozenModel`.
+
+        Raises:
+            InputError: the VAE belongs to another family.
+        """
         self.close()
         with torch.inference_mode():
-            latents: Tensor = self._base.process_latent_in(self._vae.encode(pixels))
-        return latents.clone()
+            encoded = self._vae.encode(pixels)
+            if encoded.shape[1] != self._channels:
+                raise InputError(
+                    f"The VAE gives latents of {encoded.shape[1]} channels, but the model takes "
+                    f"{self._channels}: connect the VAE that belongs to this model."
+                )
+            latents: Tensor = self._base.process_latent_in(encoded)
+        return (latents.squeeze(2) if self._has_frames else latents).clone()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """See `FrozenModel`."""
         self.close()
+        latents = latents.cpu().unsqueeze(2) if self._has_frames else latents.cpu()
         with torch.inference_mode():
-            pixels: Tensor = self._vae.decode(self._base.process_latent_out(latents.cpu()))
-        return pixels.clone().float().cpu().clamp(0, 1)
+            pixels: Tensor = self._vae.decode(self._base.process_latent_out(latents))
+        return pixels.flatten(0, -4).clone().float().cpu().clamp(0, 1)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: list[dict[str, Any]]
     ) -> Tensor:
-        """See `FrozenModel`."""
+        """See `FrozenModel`.
+
+        Prompts that the host does not put into one batch, such as those of different lengths,
+        are predicted one after the other.
+        """
         self._hold_still()
         latents = noisy
         if self.parameterization != "flow":
             # The host's latents are x0 + sigma · noise.
             alpha, _ = self.schedule.at(timesteps, noisy)
             latents = noisy / alpha
+        if self._has_frames:
+            latents = latents.unsqueeze(2)
         sigma = self._sigmas[timesteps].to(self.device)
         conds = [self._model_conds(latents[i : i + 1], c) for i, c in enumerate(conditioning)]
-        output: Tensor = self._base.apply_model(
-            latents,
-            sigma,
-            transformer_options=self._transformer_options(sigma),
-            **comfy.samplers.cond_cat(conds),
-        )
-        return output.float()
+        outputs = []
+        for part in batches_of(conds):
+            output: Tensor = self._base.apply_model(
+                self._in(latents[part]),
+                sigma[part],
+                transformer_options=self._transformer_options(sigma[part]),
+                **comfy.samplers.cond_cat(conds[part]),
+            )
+            self._attention.check()
+            outputs.append(output.as_subclass(Tensor).float())
+        predicted = torch.cat(outputs)
+        return predicted.squeeze(2) if self._has_frames else predicted
 
     def _model_conds(self, latents: Tensor, cond: dict[str, Any]) -> dict[str, Any]:
         """One prompt's conditioning in the form that this family's network takes."""
@@ -162,10 +252,23 @@ class HostModel:
         (encoded,) = comfy.samplers.encode_model_conds(
             self._base.extra_conds, converted, latents, self.device, "positive"
         )
-        return {
+        conds = {
             name: value.process_cond(batch_size=1, device=self.device, area=None)
             for name, value in encoded["model_conds"].items()
         }
+        if "guidance" in conds:
+            # A network into which guidance was distilled predicts what the pictures are like
+            # only where guidance does nothing, at 1.
+            conds["guidance"].cond = conds["guidance"].cond.clamp(max=1)
+        for value in conds.values():
+            if isinstance(value.cond, Tensor):
+                value.cond = self._in(value.cond)
+        return conds
+
+    def _in(self, value: Tensor) -> Tensor:
+        """A tensor as it goes into the network: only U-Nets overwrite nothing."""
+        is_unet = isinstance(self._base.diffusion_model, UNetModel)
+        return value if is_unet else value.as_subclass(OutOfPlace)
 
     def _transformer_options(self, sigma: Tensor) -> dict[str, Any]:
         options: dict[str, Any] = comfy.patcher_extension.copy_nested_dicts(
@@ -177,7 +280,7 @@ class HostModel:
             )
         batch = sigma.shape[0]
         return options | {
-            "optimized_attention_override": sdpa,
+            "optimized_attention_override": self._attention,
             "sigmas": sigma,
             "cond_or_uncond": [0] * batch,
             "uuids": [None] * batch,
@@ -190,7 +293,7 @@ class HostModel:
         encoder = self._clip.patcher
         with torch.inference_mode():
             comfy.model_management.load_models_gpu(
-                [self._model, encoder], memory_required=self._memory, force_full_load=True
+                [self._model, encoder], memory_required=self._budget.needed, force_full_load=True
             )
         stack = self._open
         try:
@@ -198,7 +301,7 @@ class HostModel:
             stack.enter_context(differentiable(self._clip.cond_stage_model, encoder.load_device))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
-            if self._checkpointing:
+            if self._budget.checkpointing:
                 stack.enter_context(checkpointed(self._base.diffusion_model))
             options = self._clip.cond_stage_model
             options.reset_clip_options()
@@ -210,54 +313,3 @@ class HostModel:
             stack.close()
             raise
         self._is_open = True
-
-
-def parameterization_of(sampling: Any) -> Parameterization:
-    """Tell what a network predicts by what the host computes from it, not by its name.
-
-    Raises:
-        InputError: none of epsilon, v and flow.
-    """
-    host_sigmas = sampling.sigmas.detach().to("cpu", torch.float64).clone()
-    known: Sequence[Parameterization] = ("epsilon", "v_prediction", "flow")
-    for parameterization in known:
-        if all(_computes(sampling, parameterization, host_sigmas[i]) for i in (0, -1)):
-            return parameterization
-    kinds = ", ".join(c.__name__ for c in type(sampling).__mro__[1:3])
-    raise InputError(
-        f"This model's kind of prediction ({kinds}) cannot be trained on: use a model that "
-        "predicts epsilon, v or flow, and connect it before any LCM, turbo or x0 sampling node."
-    )
-
-
-def _schedule(parameterization: Parameterization, sigmas: Tensor) -> NoiseSchedule:
-    if parameterization == "flow":
-        return NoiseSchedule(1 - sigmas, sigmas)
-    return NoiseSchedule.from_alphas_cumprod(1 / (1 + sigmas.double() ** 2))
-
-
-@torch.no_grad()
-def _computes(sampling: Any, parameterization: Parameterization, sigma: Tensor) -> bool:
-    """Whether the host adds noise, scales and denoises at this sigma as the formulas say.
-
-    In float64, where the little that LCM mixes in at any sigma shows.
-    """
-    generator = torch.Generator().manual_seed(0)
-    output, noisy, noise = torch.randn((3, 1, 4, 2, 2), generator=generator, dtype=torch.float64)
-    scale = (sigma**2 + 1).sqrt()
-    scaled, mixed = noisy / scale, output + sigma * noise
-    denoised = noisy - output * sigma
-    if parameterization == "v_prediction":
-        denoised = noisy / scale**2 - output * sigma / scale
-    if parameterization == "flow":
-        scaled, mixed = noisy, (1 - sigma) * output + sigma * noise
-    sigma = sigma.view(1)
-    host = (
-        sampling.calculate_input(sigma, noisy),
-        sampling.noise_scaling(sigma, noise, output),
-        sampling.calculate_denoised(sigma, output, noisy),
-    )
-    return all(
-        torch.allclose(found, expected, rtol=1e-7, atol=1e-7)
-        for found, expected in zip(host, (scaled, mixed, denoised), strict=True)
-    )

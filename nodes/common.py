@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.settings import Choice, described_fields
+from ..trainer.settings import Choice, Settings, described_fields
 
 CATEGORY = "textual inversion"
 
@@ -18,11 +18,11 @@ LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
 
 
-def setting_inputs(*, advanced: bool) -> list[io.Input]:
+def setting_inputs(kind: type[Settings], *, advanced: bool) -> list[io.Input]:
     """Inputs for the trainer's everyday or rarely used settings, their words as tooltips."""
     return [
         _input(field.name, field.default, choice)
-        for field, choice in described_fields()
+        for field, choice in described_fields(kind)
         if choice.advanced == advanced
     ]
 
@@ -34,6 +34,8 @@ def _input(name: str, default: Any, choice: Choice) -> io.Input:
         common["advanced"] = True
     if choice.options:
         return kind(name, options=list(choice.options), **common)
+    if choice.multiline:
+        common["multiline"] = True
     if isinstance(default, bool | str):
         return kind(name, **common)
     if name == "seed":

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..demo.concepts import CONCEPTS
 from ..demo.lesson import captioned_pictures
+from ..demo.world import PIXELS
 from .common import CATEGORY
 from .demo_model import build
 
@@ -26,8 +27,8 @@ class LoadTinyDemoModel(io.ComfyNode):
             display_name="Load Tiny Demo Model",
             category=DEMO_CATEGORY,
             description="A tiny Stable Diffusion that comes with this pack: it draws shapes at "
-            "64 x 64 pixels in seconds, without a GPU. Swap it for Load Checkpoint to work with a "
-            "real model.",
+            f"{PIXELS} x {PIXELS} pixels in seconds, without a GPU. Swap it for Load Checkpoint to "
+            "work with a real model.",
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )

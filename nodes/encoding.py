@@ -18,7 +18,7 @@ from .residency import OutOfPlace
 from .words import HostEncoder
 
 Tokens = Sequence[Any]
-"""Ids, embedding tensors, and pairs (encoder key, index) where a live vector goes."""
+"""Ids, and tensors [width] where a vector stands for a token."""
 
 Encoded = tuple[Tensor, Tensor | None, dict[str, Tensor]]
 """Hidden states [chunks, tokens, width], pooled output [chunks, width], other outputs."""
@@ -36,25 +36,43 @@ def encode_prompts(
         for each prompt `cond` [1, tokens, width], `pooled_output` and what else the family
         has.
     """
+    # One object for each vector, by which chunks are told apart.
+    live = {key: [v.as_subclass(OutOfPlace) for v in rows] for key, rows in vectors.items()}
+    filled = [_with_vectors(prompt, live) for prompt in prompts]
     with ExitStack() as stack:
         for encoder in encoders:
             chunks = [
                 [token[0] for token in chunk]
-                for prompt in prompts
+                for prompt in filled
                 for chunk in encoder.tokens_of(prompt)
             ]
-            stack.enter_context(_answering_from(encoder.model, chunks, vectors))
+            stack.enter_context(_answering_from(encoder.model, chunks))
         results = []
-        for prompt in prompts:
+        for prompt in filled:
             cond, pooled, *extra = cond_stage_model.encode_token_weights(prompt)
             results.append({"cond": cond, "pooled_output": pooled, **(extra[0] if extra else {})})
     return results
 
 
+def _with_vectors(
+    prompt: Mapping[str, Any], live: Mapping[str, Sequence[Tensor]]
+) -> dict[str, Any]:
+    """A prompt with vectors where pairs (encoder key, index) keep their places."""
+
+    def fill(token: Any) -> Any:
+        place = token[0] if isinstance(token, tuple) else None
+        return (live[place[0]][place[1]], *token[1:]) if isinstance(place, tuple) else token
+
+    def fill_chunks(chunks: Any) -> Any:
+        if not isinstance(chunks, list):
+            return chunks
+        return [[fill(t) for t in chunk] if isinstance(chunk, list) else chunk for chunk in chunks]
+
+    return {name: fill_chunks(chunks) for name, chunks in prompt.items()}
+
+
 @contextmanager
-def _answering_from(
-    model: Any, chunks: Sequence[Tokens], vectors: Mapping[str, Tensor]
-) -> Iterator[None]:
+def _answering_from(model: Any, chunks: Sequence[Tokens]) -> Iterator[None]:
     """Let an encoder answer from one batched pass over these chunks."""
     answers: dict[Hashable, Encoded] = {}
 
@@ -62,7 +80,7 @@ def _answering_from(
         missing = {_identity(c): c for c in wanted if _identity(c) not in answers}
         for length in {len(c) for c in missing.values()}:
             group = {k: c for k, c in missing.items() if len(c) == length}
-            encoded = _forward(model, [_alive(c, vectors) for c in group.values()])
+            encoded = _forward(model, [list(c) for c in group.values()])
             for i, key in enumerate(group):
                 answers[key] = _map(encoded, lambda t, i=i: t[i : i + 1])  # type: ignore[misc]
 
@@ -98,13 +116,5 @@ def _map(encoded: Encoded, function: Callable[[Tensor], Tensor]) -> Encoded:
     )
 
 
-def _alive(chunk: Tokens, vectors: Mapping[str, Tensor]) -> list[Any]:
-    """Put the vectors where they go."""
-    return [
-        vectors[token[0]][token[1]].as_subclass(OutOfPlace) if isinstance(token, tuple) else token
-        for token in chunk
-    ]
-
-
 def _identity(chunk: Tokens) -> Hashable:
-    return tuple(token if isinstance(token, int | tuple) else id(token) for token in chunk)
+    return tuple(token if isinstance(token, int) else id(token) for token in chunk)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from io import BytesIO
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
 
 from ..trainer.embedding import Embedding
 from ..trainer.files import FORMATS
@@ -91,5 +96,10 @@ class LoadEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        """Read the file."""
-        return io.NodeOutput(library.read(file))
+        """Read the file, and show its preview picture on the node if there is one."""
+        word, picture = library.read(file), library.preview(file)
+        if picture is None:
+            return io.NodeOutput(word)
+        pixels = np.asarray(Image.open(BytesIO(picture)), dtype=np.float32) / 255
+        shown = ui.PreviewImage(torch.from_numpy(pixels)[None], cls=cls)
+        return io.NodeOutput(word, ui=shown)

@@ -20,6 +20,7 @@ from ..trainer.files import (
     write_embedding,
 )
 from ..trainer.negatives import is_negative
+from ..trainer.thumbnails import preview_picture
 
 HOST_SUFFIXES = frozenset({".safetensors", ".pt", ".bin"})
 """What `embedding:name` in a prompt finds."""
@@ -48,18 +49,23 @@ def find(file: str) -> Path:
     """
     for folder in _folders():
         path = folder / file
-        inside = path.resolve().is_relative_to(folder.resolve())
-        if inside and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
+        if _is_inside(path) and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
             return path
     raise InputError(
         f"There is no embedding “{file}” in the embeddings folder: choose another, or put the "
-        "file there and press R to refresh the list."
+        "file itself (no link to elsewhere) there and press R to refresh the list."
     )
 
 
 def read(file: str) -> Embedding:
     """Read a listed file."""
     return read_embedding(find(file))
+
+
+def preview(file: str) -> bytes | None:
+    """A small JPEG that shows a listed file, if it or a picture beside it has one."""
+    path = find(file)
+    return preview_picture(path, _notes(path))
 
 
 def fingerprint(file: str) -> str:
@@ -80,10 +86,11 @@ def check_free(name: str) -> None:
     """Refuse a name under which the host would find another embedding.
 
     Raises:
-        InputError: there is one in some format, in any folder.
+        InputError: there is one in some format, in any folder; also as a link to elsewhere,
+            which the host follows.
     """
     wanted = check_name(name)
-    for file in list_files():
+    for file in _present():
         path = Path(file)
         if path.suffix.lower() in HOST_SUFFIXES and path.with_suffix("").as_posix() == wanted:
             raise InputError(
@@ -105,7 +112,13 @@ def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: b
 
 
 def _files() -> dict[str, Path]:
-    """What `list_files` lists -> where it lies."""
+    """What `list_files` lists -> where it lies; links that lead elsewhere are left out."""
+    present = _present()
+    return {n: path for n, path in present.items() if not path.is_symlink() or _is_inside(path)}
+
+
+def _present() -> dict[str, Path]:
+    """Every embedding file below the embeddings folders, by the name that it is listed under."""
     found: dict[str, Path] = {}
     for folder in reversed(_folders()):
         files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
@@ -118,6 +131,12 @@ def _files() -> dict[str, Path]:
             or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
         )
     return found
+
+
+def _is_inside(path: Path) -> bool:
+    """Whether a path ends in one of the embeddings folders, with all links followed."""
+    real = path.resolve()
+    return any(real.is_relative_to(folder.resolve()) for folder in _folders())
 
 
 def _notes(path: Path) -> Mapping[str, str]:

@@ -150,12 +150,33 @@ def _checkpointing(forward: Any) -> Any:
     return run
 
 
-def sdpa(original: Any, *args: Any, **kwargs: Any) -> Any:
+class PlainAttention:
     """An attention override: PyTorch's own, whatever the host was started with.
 
     Sage, flash and quantised kernels have no gradient, or a wrong one.
     """
-    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    def __call__(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        """Attention as the host's networks ask for it."""
+        self._is_asked = True
+        return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+    def check(self) -> None:
+        """Find out, after a pass, whether the network left its attention to us.
+
+        Raises:
+            InputError: it did not, and the host was started with a kernel without gradient.
+        """
+        kernel = comfy.ldm.modules.attention.optimized_attention.__name__
+        if not self._is_asked and any(name in kernel for name in ("sage", "flash")):
+            raise InputError(
+                "This network takes the attention that ComfyUI was started with, which cannot be "
+                "learned through: start ComfyUI without --use-sage-attention and "
+                "--use-flash-attention."
+            )
 
 
 class OutOfPlace(Tensor):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.sd1_clip
+import torch
 from torch import Tensor
 
 from ..trainer.embedding import Embedding
@@ -34,7 +35,7 @@ class HostEncoder:
     """One of a CLIP's text encoders, with the tokenizer in front of it.
 
     Attributes:
-        name: attribute of both in the host (`clip_l`, `t5xxl`, ...).
+        name: attribute of the tokenizer in the host (`clip_l`, `t5xxl`, ...).
         key: the name under which embedding files keep vectors for it.
         tokenizer: a `comfy.sd1_clip.SDTokenizer`.
         model: a `comfy.sd1_clip.SDClipModel`.
@@ -51,6 +52,23 @@ class HostEncoder:
         weight: Tensor = self.model.transformer.get_input_embeddings().weight
         return weight
 
+    @property
+    def scale(self) -> float:
+        """What the encoder multiplies a row of the table by when it looks up a token.
+
+        Gemma's is the square root of the width; the others take rows as they are. A vector in
+        the place of a word is never multiplied.
+        """
+        look_up = self.model.transformer.get_input_embeddings()
+        few = slice(0, 64)
+        with torch.inference_mode():
+            rows = self.vocabulary[few].float()
+            ids = torch.arange(len(rows), device=rows.device)[None]
+            read = look_up(ids, out_dtype=torch.float32)[0].to(rows)
+            ratio = float((read * rows).sum() / rows.square().sum().clamp_min(1e-12))
+        # Only what a model means: rounding to its number format is no scale.
+        return ratio if abs(ratio - 1) > 0.1 else 1.0
+
     def token_ids(self, text: str) -> list[int]:
         """Ids of a text's tokens, without start and end."""
         ids: list[int] = self.tokenizer.tokenizer(text)["input_ids"]
@@ -59,13 +77,16 @@ class HostEncoder:
         ]
 
     def word(self, token_id: int) -> str:
-        """The text of one token, as its tokenizer spells it."""
-        text: str = self.tokenizer.tokenizer.decode([token_id])
-        return text
+        """The text of one token, as its tokenizer spells it; its number where it cannot."""
+        try:
+            return str(self.tokenizer.tokenizer.decode([token_id]))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Some tables have more rows than their tokenizer has tokens.
+            return f"#{token_id}"
 
     def tokens_of(self, prompt: Mapping[str, Any]) -> list[list[tuple[Any, ...]]]:
         """This encoder's chunks in what the host's tokenizer returned for a prompt."""
-        short = self.name.removeprefix("clip_")
+        short = _short(self.name)
         chunks: list[list[tuple[Any, ...]]] = prompt[short if short in prompt else self.name]
         return chunks
 
@@ -78,7 +99,9 @@ def text_encoders(clip: Any) -> list[HostEncoder]:
     """
     encoders = []
     for name, tokenizer in _inner_tokenizers(clip.tokenizer).items():
-        model = getattr(clip.cond_stage_model, name, None)
+        # The host calls the tokenizer of T5 in PixArt `clip_t5xxl`, but its model `t5xxl`.
+        models = (getattr(clip.cond_stage_model, n, None) for n in (name, _short(name)))
+        model = next((m for m in models if m is not None), None)
         if hasattr(model, "process_tokens"):
             encoders.append(HostEncoder(name, tokenizer.embedding_key, tokenizer, model))
     if not encoders:
@@ -179,11 +202,12 @@ def as_host_prompt(prompt: str) -> str:
     """Write the placeholder in the host's notation, under the name `WORD`.
 
     The host reads `embedding:` only after white space, and takes all up to the next white
-    space for the name. No space is added where there is one: some tokenizers count them.
+    space for the name: at the end of a prompt too, where templates of language models go on.
+    No space is added where there is one: some tokenizers count them.
     """
     word = re.escape(PLACEHOLDER)
     spaced = re.sub(rf"(?<=\S){word}", f" {PLACEHOLDER}", prompt)
-    spaced = re.sub(rf"{word}(?=\S)", f"{PLACEHOLDER} ", spaced)
+    spaced = re.sub(rf"{word}(?!\s)", f"{PLACEHOLDER} ", spaced)
     return spaced.replace(PLACEHOLDER, f"embedding:{WORD}")
 
 
@@ -205,6 +229,10 @@ def _fill_places(tokens: Any) -> None:
             for i, token in enumerate(chunk if isinstance(chunk, list) else ()):
                 if isinstance(token, tuple) and isinstance(token[0], _Place):
                     chunk[i] = (token[0].vector, *token[1:])
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("clip_")
 
 
 def _inner_tokenizers(tokenizer: Any) -> dict[str, Any]:

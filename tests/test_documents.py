@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from support.families import FAMILIES
 from support.paths import ROOT
 from textual_inversion.trainer.settings import described_fields
 
@@ -48,11 +49,43 @@ def test_error_messages_are_real() -> None:
             assert part in code, part
 
 
+def test_the_table_of_families_is_what_the_tests_show() -> None:
+    predicts = {"v_prediction": "v"}
+    rows = [
+        [
+            family.title,
+            predicts.get(family.parameterization, family.parameterization),
+            ", ".join(f"`{key}`" for key in family.learns),
+            "yes",
+            "yes",
+            "yes" if family.stock else "no",
+        ]
+        for family in FAMILIES.values()
+    ]
+    written = first_columns(section("Models"), 6)
+    assert written[:-1] == rows
+    assert written[-1][0] == "SDXL refiner"
+
+
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md"):
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), f"{name} links to {target}"
+            assert (path.parent / target).exists(), f"{name} links to {target}"
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        anchors = {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+        assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_guide_names_what_exists() -> None:
+    """Settings, nodes' titles and templates; file names and values are told by their form."""
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    known = {f.name for f, _ in described_fields()} | {"strength", "end_percent"}
+    for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):
+        assert name in known, name
+    templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    assert set(re.findall(r"\*\*(\d-[a-z0-9-]+)\*\*", guide)) <= templates
 
 
 def test_ci_finds_the_test_line() -> None:

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import objective
-from .data import TrainingSet
+from .buckets import pictures_of_batch
+from .chance import generator
+from .data import TrainingSet, View
 from .model import NoiseSchedule
 from .settings import Settings
+from .timesteps import parse_timesteps
 
 EVALUATION_SAMPLES = 8
 """Size of the fixed batch: as many timesteps, spread evenly over the schedule."""
+
+
+_TIMESTEPS = -5
+"""Keeps these random numbers apart from those of the batches, which count from 0."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,39 @@ class Batch:
     prompts: Sequence[str]
     masks: Tensor | None
 
+    def part(self, places: slice) -> Batch:
+        """Some of its samples."""
+        masks = None if self.masks is None else self.masks[places]
+        return Batch(
+            self.latents[places],
+            self.noise[places],
+            self.timesteps[places],
+            self.prompts[places],
+            masks,
+        )
+
+    def pieces(self, size: int | None) -> list[Batch]:
+        """The whole in pieces of at most this many samples; in one, if None."""
+        count = len(self.timesteps)
+        step = size or count
+        return [self.part(slice(first, first + step)) for first in range(0, count, step)]
+
 
 def draw_batch(
     training_set: TrainingSet, schedule: NoiseSchedule, settings: Settings, position: int
 ) -> Batch:
     """The batch of this number since the start of the run; position and seed decide all."""
-    generator = _generator(settings.seed, position)
-    first = position * settings.batch_size
-    places = range(first, first + settings.batch_size)
-    chosen = [_picture_at(place, settings.seed, training_set.num_pictures) for place in places]
-    prompts = [_pick(training_set.prompts[i], generator) for i in chosen]
-    indices = torch.tensor(chosen)
-    if settings.flip:
-        mirrored = torch.randint(2, indices.shape, generator=generator)
-        indices = indices + mirrored * training_set.num_pictures
-    timesteps = objective.draw_timesteps(len(indices), schedule, generator)
-    return _batch(training_set, indices, prompts, timesteps, generator)
+    chance = generator(settings.seed, position)
+    chosen = pictures_of_batch(training_set.buckets, settings.batch_size, settings.seed, position)
+    views = [_pick_view(training_set.pictures[i], chance) for i in chosen]
+    prompts = [_pick(view.prompts, chance) for view in views]
+    timesteps = _timesteps(schedule, settings, position)
+    noise = torch.randn((len(views), *views[0].latents.shape), generator=chance)
+    if settings.noise_offset:
+        # One number for each channel teaches brightness and colour, which noise of single
+        # places leaves nearly untouched (crosslabs.org, "Diffusion with offset noise").
+        noise += settings.noise_offset * torch.randn((*noise.shape[:2], 1, 1), generator=chance)
+    return _batch(views, noise, timesteps, prompts)
 
 
 def evaluation_batches(
@@ -59,52 +82,61 @@ def evaluation_batches(
     """The same few samples for every evaluation of a run (DVAR, arXiv 2302.04841).
 
     With latents, noise, timesteps and prompts frozen, what changes in the loss is what has
-    been learned. Split into batches of the size that training uses.
+    been learned. Split into batches of one shape and at most the size that training uses.
     """
-    generator = _generator(settings.seed, -1)
-    chosen = torch.arange(EVALUATION_SAMPLES) % training_set.num_pictures
-    prompts = [_pick(training_set.prompts[i], generator) for i in chosen.tolist()]
+    chance = generator(settings.seed, -1)
+    # Each picture as it is, whatever else training shows of it.
+    views = [
+        training_set.pictures[i % len(training_set.pictures)][0] for i in range(EVALUATION_SAMPLES)
+    ]
+    prompts = [_pick(view.prompts, chance) for view in views]
     middles = (torch.arange(EVALUATION_SAMPLES) + 0.5) / EVALUATION_SAMPLES
     # In a mixed order, so that a picture does not always meet the same amount of noise.
-    order = torch.randperm(EVALUATION_SAMPLES, generator=generator)
+    order = torch.randperm(EVALUATION_SAMPLES, generator=chance)
     timesteps = (middles * len(schedule)).long()[order]
-    whole = _batch(training_set, chosen, prompts, timesteps, generator)
-    size = settings.batch_size
-    return [_part(whole, slice(i, i + size)) for i in range(0, EVALUATION_SAMPLES, size)]
+    noise = [torch.randn(view.latents.shape, generator=chance) for view in views]
+    batches = []
+    for bucket in training_set.buckets:
+        members = [i for i in range(EVALUATION_SAMPLES) if i % len(training_set.pictures) in bucket]
+        for first in range(0, len(members), settings.batch_size):
+            part = members[first : first + settings.batch_size]
+            batches.append(
+                _batch(
+                    [views[i] for i in part],
+                    torch.stack([noise[i] for i in part]),
+                    timesteps[part],
+                    [prompts[i] for i in part],
+                )
+            )
+    return batches
+
+
+def _timesteps(schedule: NoiseSchedule, settings: Settings, position: int) -> Tensor:
+    """This batch's part of the timesteps of its update, which are spread evenly."""
+    update, part = divmod(position, settings.accumulate)
+    source = parse_timesteps(settings.timesteps, settings.learn)
+    chance = generator(settings.seed, _TIMESTEPS, update)
+    drawn = source.draw(settings.batch_size * settings.accumulate, len(schedule), chance)
+    return drawn[part * settings.batch_size :][: settings.batch_size]
 
 
 def _batch(
-    training_set: TrainingSet,
-    indices: Tensor,
-    prompts: Sequence[str],
-    timesteps: Tensor,
-    generator: torch.Generator,
+    views: Sequence[View], noise: Tensor, timesteps: Tensor, prompts: Sequence[str]
 ) -> Batch:
-    latents, masks = training_set.latents[indices], training_set.masks
-    noise = torch.randn(latents.shape, generator=generator)
-    return Batch(latents, noise, timesteps, prompts, None if masks is None else masks[indices])
+    """Views of one shape together; where any has a mask, the others are seen everywhere."""
+    latents = torch.stack([view.latents for view in views])
+    masks = None
+    if any(view.mask is not None for view in views):
+        masks = torch.stack(
+            [torch.ones_like(v.latents[:1]) if v.mask is None else v.mask for v in views]
+        )
+    return Batch(latents, noise, timesteps, prompts, masks)
 
 
-def _part(batch: Batch, part: slice) -> Batch:
-    return Batch(
-        batch.latents[part],
-        batch.noise[part],
-        batch.timesteps[part],
-        batch.prompts[part],
-        None if batch.masks is None else batch.masks[part],
-    )
+def _pick(options: Sequence[str], chance: torch.Generator) -> str:
+    return options[int(torch.randint(len(options), (1,), generator=chance))]
 
 
-def _picture_at(place: int, seed: int, count: int) -> int:
-    """Each picture once, in a new order, before any comes again."""
-    turn, index = divmod(place, count)
-    return int(torch.randperm(count, generator=_generator(seed, turn))[index])
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    """The random numbers of one batch or turn; the remainder is what torch can take."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
-
-
-def _pick(options: Sequence[str], generator: torch.Generator) -> str:
-    return options[int(torch.randint(len(options), (1,), generator=generator))]
+def _pick_view(views: Sequence[View], chance: torch.Generator) -> View:
+    weights = torch.tensor([view.weight for view in views])
+    return views[int(torch.multinomial(weights, 1, generator=chance))]

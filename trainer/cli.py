@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,41 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .data import Picture, read_folder
-from .diffusers_files import silence_libraries
-from .diffusers_model import DiffusersModel
+from .checks import checks
+from .cli_options import (
+    add_files,
+    add_machine,
+    add_settings,
+    load_model,
+    refuse_unwritable,
+    settings_of,
+    target_of,
+)
 from .embedding import Embedding
 from .errors import DivergedError, InputError
-from .files import FORMATS, read_embedding, write_embedding
+from .files import read_embedding, write_embedding
+from .folder import read_folder
+from .kept_training import train_and_keep
 from .loop import train
+from .metadata import with_thumbnail
 from .model import FrozenModel
-from .previews import preview_grid
-from .refused import Refused
-from .settings import Settings, described_fields
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+from .negative_settings import NegativeSettings
+from .negative_tasks import task_of
+from .pictures import Picture
+from .previews import draw_previews, preview_grid
+from .report import RunReport
+from .run_folder import FINISHED
+from .runs import Run, fingerprints, open_run
+from .settings import Settings
+from .team import ALONE, Team, joined
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes; the last is what shells expect after Ctrl-C."""
 
-_SHORT = {"init_words": ["--init"]}
-"""Further names of options."""
-
-DEFAULT = " (default: %(default)s)"
+FOLDER_HELP = (
+    "A text file of the same name beside a picture is its caption; for cat.jpg, a picture "
+    "cat-mask.png is its mask, white where to learn."
+)
 
 AddCommand = Callable[[Any], None]
 """Adds a parser, whose default `run` takes the options and returns an exit code."""
@@ -78,7 +89,7 @@ def _parser(further: Sequence[AddCommand]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_train, *further):
+    for add_command in (_add_train, _add_train_negative, *further):
         add_command(commands)
     return parser
 
@@ -87,160 +98,160 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="learn a word from a folder of pictures",
-        description="Learn a word from a folder of pictures and write it as an embedding file. A "
-        "text file of the same name beside a picture is its caption.",
+        description="Learn a word from a folder of pictures and write it as an embedding file. "
+        + FOLDER_HELP,
         allow_abbrev=False,
     )
+    _add_training(parser, Settings)
+
+
+def _add_train_negative(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train-negative",
+        help="learn a word for negative prompts",
+        description="Learn a word for negative prompts from a folder of pictures: bad ones, good "
+        "ones with captions, or a pair of words. Write it as an embedding file that says that it "
+        f"is a negative. {FOLDER_HELP}",
+        allow_abbrev=False,
+    )
+    _add_training(parser, NegativeSettings)
+
+
+def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
+    """Add the options of a training, which are those of a kind of settings."""
     parser.set_defaults(run=_run_train)
-    files = parser.add_argument_group("files")
-    files.add_argument(
-        "--model", required=True, help="A diffusers folder, or a .safetensors checkpoint."
-    )
+    files = add_files(parser)
     files.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
-    files.add_argument(
-        "--output", type=Path, default=Path(), help="Where the file goes (default: here)."
-    )
-    files.add_argument(
-        "--format",
-        choices=FORMATS,
-        default=next(iter(FORMATS)),
-        help="; ".join(f"{key}: {form.help}" for key, form in FORMATS.items()) + DEFAULT,
-    )
-    files.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
     files.add_argument("--start-from", type=Path, help="An embedding to go on from.")
     files.add_argument(
-        "--config",
+        "--run",
+        dest="run_folder",
         type=Path,
-        help="For a .safetensors checkpoint: a diffusers folder of the same family, from which "
-        "the configuration is taken instead of from the internet.",
+        help="A folder in which the run is kept: losses, previews, and checkpoints from which the "
+        "same command goes on when it was cut short.",
     )
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", help="Such as cuda, mps or cpu; the best there is if not set.")
-    machine.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        help="In which the network computes; float32 on a CPU and 16 bits on a GPU if not set.",
-    )
-    group = parser.add_argument_group("training")
-    for field, choice in described_fields():
-        option: dict[str, Any] = {
-            "dest": field.name,
-            "default": field.default,
-            "help": choice.help.replace("%", "%%"),
-        }
-        if isinstance(field.default, bool):
-            option["action"] = "store_true"
-        else:
-            option["type"] = type(field.default)
-            option["choices"] = choice.options
-            option["help"] += DEFAULT if field.default != "" else ""
-        if field.name == "name":
-            option |= {"required": True, "help": choice.help}
-        names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
-        group.add_argument(*names, **option)
+    add_machine(parser)
+    add_settings(parser, kind)
 
 
 def _run_train(options: argparse.Namespace) -> int:
-    settings = Settings(**{f.name: getattr(options, f.name) for f, _ in described_fields()})
-    target = _target(options, settings.name)
-    pictures = read_folder(options.images)
+    settings = settings_of(options)
+    target, *_ = [target_of(options, name) for name in task_of(settings).names(settings.name)]
+    pictures = read_folder(options.images, options.captions)
     start = None if options.start_from is None else read_embedding(options.start_from)
-    model = _load_model(options, settings)
-    _refuse_unwritable(model, options.format)
+    model = load_model(options, settings)
+    refuse_unwritable(model, options.format)
 
-    word: Embedding | None = None
-    try:
-        with tqdm(total=settings.steps, unit="step", leave=False) as bar:
-            for progress in train(model, pictures, settings, start):
-                bar.leave = True  # no bar remains of a run that never began
-                word = progress.kept
-                bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
-                bar.update()
-    except BaseException as reason:
-        _rescue(reason.last_good if isinstance(reason, DivergedError) else word, target)
-        raise
-    if word is not None:
-        write_embedding(word, target, overwrite=options.overwrite)
-        print(target)
-        if settings.previews:
-            print(_write_previews(model, pictures, settings, word, target))
+    with joined(model.device) as team, ExitStack() as stack:
+        run: Run | None = None
+        if options.run_folder is not None and team.leads:
+            fingerprint = fingerprints(model, pictures, start)
+            run = stack.enter_context(open_run(options.run_folder, settings, fingerprint))
+            print(run.folder.path)
+        resume = team.agree(run.state if run else None)
+        if not team.leads:
+            deque(train(model, pictures, settings, start, resume, team=team), maxlen=0)
+            return 0
+        word = train_to_file(run, model, pictures, settings, start, target, team)
+        if word is not None:
+            for one in task_of(settings).hand_out(word):
+                write_beside(target, one, overwrite=options.overwrite)
+        if run is not None:
+            run.end(FINISHED)
+        if word is not None:
+            add_previews(model, pictures, settings, word, target)
     return 0
 
 
-def _rescue(word: Embedding | None, target: Path) -> None:
-    """Keep what a run that ended early has learned, under a name of its own."""
-    if word is None:
-        return
-    word = word.renamed(f"{word.name}-interrupted")
-    target = target.with_name(word.name + target.suffix)
-    write_embedding(word, target, overwrite=True)
-    print(target)
-
-
-def _target(options: argparse.Namespace, name: str) -> Path:
-    """The file to write, once it is known that it can be."""
-    folder: Path = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder “{folder}” cannot be made ({error.strerror}): choose another --output."
-        ) from error
-    target = folder / f"{name}{FORMATS[options.format].suffix}"
-    if target.exists() and not options.overwrite:
-        raise InputError(f"“{target}” exists already: choose another --name, or add --overwrite.")
-    return target
-
-
-def _load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:
-    device = _device(options.device)
-    dtype = DTYPES[options.dtype] if options.dtype else _best_dtype(device)
-    silence_libraries()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return DiffusersModel.from_pretrained(
-            options.model, device, dtype, options.config, checkpointing=settings.checkpointing
-        )
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        accelerators = (("cuda", torch.cuda), ("mps", torch.backends.mps))
-        name = next((n for n, backend in accelerators if backend.is_available()), "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"The device “{name}” is not there: leave --device out to take the best there is."
-        ) from error
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _refuse_unwritable(model: FrozenModel, format: str) -> None:
-    """Find out before training whether the format holds what will be learned."""
-    trial = Embedding("word", {e.key: e.vocabulary[:1] for e in model.text_encoders})
-    try:
-        FORMATS[format].encode(trial)
-    except Refused as reason:
-        raise InputError(f"A word for this model {reason}") from None
-
-
-def _write_previews(
+def train_to_file(
+    run: Run | None,
     model: FrozenModel,
     pictures: Sequence[Picture],
     settings: Settings,
-    word: Embedding,
+    start: Embedding | None,
     target: Path,
-) -> Path:
-    path = target.with_name(f"{word.name}.preview.png")
-    grid = preview_grid(model, pictures, settings, word)
+    team: Team = ALONE,
+    bar_place: int = 0,
+) -> Embedding | None:
+    """Train with a bar; what was learned before an error or an interrupt is written too.
+
+    Args:
+        run: where the run is kept, or None.
+        model: see `train`.
+        pictures: see `train`.
+        settings: see `train`.
+        start: see `train`.
+        target: the file of the word, to which what an ended run leaves is put beside.
+        team: see `train`; this process leads it.
+        bar_place: line of the bar in the terminal, where several processes have one.
+    """
+    word: Embedding | None = None
+    prompts = task_of(settings).prompts
+    found = checks(pictures, settings, model.text_encoders, start, prompts)
+    report = RunReport(found, model.device)
+    for note in report.notes:
+        print(note, file=sys.stderr)
+    done = run.state.step if run and run.state else 0
+    if run is None:
+        steps = train(model, pictures, settings, start, team=team)
+    else:
+        kept = train_and_keep(run, model, pictures, settings, start, team=team)
+        steps = (progress for progress, *_ in kept)
+    try:
+        with tqdm(
+            total=settings.steps,
+            initial=done,
+            desc=settings.name,
+            unit="step",
+            leave=False,
+            position=bar_place,
+        ) as bar:
+            for progress in steps:
+                bar.leave = True  # no bar remains of a run that never began
+                word = progress.kept
+                for line in report.take(progress):
+                    bar.write(line, file=sys.stderr)
+                bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+                bar.update()
+    except BaseException as reason:
+        word = reason.last_good if isinstance(reason, DivergedError) else word
+        # Kept under names of their own.
+        for one in [] if word is None else task_of(settings).hand_out(word):
+            write_beside(target, one.renamed(f"{one.name}-interrupted"), overwrite=True)
+        raise
+    if report.learned:
+        print(report.learned, file=sys.stderr)
+    return word
+
+
+def write_beside(target: Path, word: Embedding, *, overwrite: bool) -> None:
+    """Write a word beside `target`, in the same format, and tell where."""
+    path = target.with_name(f"{word.name}{target.suffix}")
+    write_embedding(word, path, overwrite=overwrite)
+    print(path)
+
+
+def add_previews(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    learned: Embedding,
+    target: Path,
+) -> None:
+    """Draw with what was learned: a picture beside the file, and a small one inside.
+
+    Nothing is drawn where the settings ask for no previews.
+    """
+    if not settings.previews:
+        return
+    rows = draw_previews(model, pictures, settings, learned)
+    for word in task_of(settings).hand_out(with_thumbnail(learned, rows[-1][0])):
+        path = target.with_name(f"{word.name}{target.suffix}")
+        write_embedding(word, path, overwrite=True)
+    path = target.with_name(f"{learned.name}.preview.png")
+    grid = preview_grid(pictures, settings, rows)
     Image.fromarray((grid * 255).round().byte().numpy()).save(path)
-    return path
+    print(path)
 
 
 if __name__ == "__main__":

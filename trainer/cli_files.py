@@ -78,7 +78,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         type=Path,
-        help="A diffusers folder whose vocabulary the vectors are compared with.",
+        help="A diffusers folder or .safetensors checkpoint with whose vocabulary the vectors are "
+        "compared.",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="For a .safetensors checkpoint: a diffusers folder of the same family, whose "
+        "tokenizer names the words instead of one from the internet.",
     )
 
 
@@ -94,7 +101,7 @@ def _run_convert(options: argparse.Namespace) -> int:
 
 def _run_inspect(options: argparse.Namespace) -> int:
     word = read_embedding(options.source, options.word)
-    print(inspect(word, _vocabularies(options.model)))
+    print(inspect(word, _vocabularies(options)))
     return 0
 
 
@@ -105,7 +112,7 @@ def _run_preview(options: argparse.Namespace) -> int:
         raise InputError(f"“{target.name}” does not end in .png: choose another --output.")
     if target.exists() and not options.overwrite:
         raise InputError(f"“{target}” exists already: choose another --output, or add --overwrite.")
-    _write_picture(word, _vocabularies(options.model), target)
+    _write_picture(word, _vocabularies(options), target)
     print(target)
     return 0
 
@@ -120,10 +127,11 @@ def _write_picture(word: Embedding, vocabularies: list[Vocabulary], target: Path
         ) from error
 
 
-def _vocabularies(model: Path | None) -> list[Vocabulary]:
-    if model is None:
+def _vocabularies(options: argparse.Namespace) -> list[Vocabulary]:
+    if options.model is None:
         return []
     # Only here, so that nobody has to wait for libraries that are not asked for.
-    from .diffusers_files import load_vocabularies
+    from .diffusers_files import load_vocabularies, silence_libraries
 
-    return load_vocabularies(model)
+    silence_libraries()
+    return load_vocabularies(options.model, options.config)

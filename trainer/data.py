@@ -1,177 +1,143 @@
-"""Pictures, masks and captions: from what a user has to what a step draws from."""
+"""From the pictures and captions that a user has to what a step draws from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from .buckets import bucket_size
+from .captions import PromptsOf, prompts_of
+from .chance import generator
 from .errors import InputError
 from .model import FrozenModel
-from .prompts import TEMPLATES, caption_prompt
+from .pictures import Picture, fit, flatten
 from .settings import Settings
+from .zoom import FAR, NEAR, farther, nearer
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+ZOOMS = 2
+"""How many nearer pictures are made of each, and how many farther ones."""
+
+_ZOOM = -4
+"""Keeps these random numbers apart from those of the batches, which count from 0."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One training picture.
+class View:
+    """One way in which a picture is trained on: as it is, mirrored, nearer, farther.
 
     Attributes:
-        pixels: float32 [height, width, 3 or 4] in 0..1; a fourth channel is opacity.
-        caption: a prompt for it that contains the word, or None to use templates.
-        mask: float32 [height, width], 1 where to learn and 0 where not, or None.
-        source: what to call it in messages.
+        latents: [channels, h, w], encoded once.
+        mask: weight of each place, [1, h, w], or None.
+        prompts: from which one is drawn at each step.
+        weight: how often it is drawn, relative to the picture's other views.
     """
 
-    pixels: Tensor
-    caption: str | None = None
-    mask: Tensor | None = None
-    source: str = "a picture"
+    latents: Tensor
+    mask: Tensor | None
+    prompts: Sequence[str]
+    weight: float
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Pictures as the loop uses them, encoded once.
+    """Pictures as the loop uses them: for each its views, all of one shape, the plain one first."""
 
-    Attributes:
-        latents: [pictures, channels, h, w]; where mirrored pictures are trained on too,
-            they follow the plain ones, in the same order.
-        masks: [pictures, 1, h, w] in the order of the latents, or None.
-        prompts: for each plain picture, the prompts to draw from.
-    """
-
-    latents: Tensor
-    masks: Tensor | None
-    prompts: Sequence[Sequence[str]]
+    pictures: Sequence[Sequence[View]]
 
     @property
-    def num_pictures(self) -> int:
-        """How many pictures there are, mirrored ones not counted."""
-        return len(self.prompts)
+    def prompts(self) -> list[list[str]]:
+        """For each picture, all prompts that can be drawn."""
+        return [
+            list(dict.fromkeys(prompt for view in views for prompt in view.prompts))
+            for views in self.pictures
+        ]
+
+    @property
+    def buckets(self) -> list[list[int]]:
+        """The numbers of the pictures of each shape."""
+        found: dict[torch.Size, list[int]] = {}
+        for number, views in enumerate(self.pictures):
+            found.setdefault(views[0].latents.shape, []).append(number)
+        return list(found.values())
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a picture as people see it: turned as its EXIF data says, with its alpha.
-
-    A caption is taken from a text file of the same name beside it.
-
-    Raises:
-        InputError: not a picture that Pillow can read.
-    """
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I"):
-                # 16 bits of grey: `convert` would cut off all but the darkest 256 levels.
-                upright = Image.fromarray((np.asarray(upright) / 257).astype(np.uint8))
-            mode = "RGBA" if upright.has_transparency_data else "RGB"
-            array = np.asarray(upright.convert(mode), dtype=np.float32) / 255
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"“{path.name}” cannot be read as a picture ({error}): replace it or take it out."
-        ) from error
-    note = path.with_suffix(".txt")
-    caption = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else None
-    return Picture(torch.from_numpy(array), caption, source=path.name)
-
-
-def read_folder(folder: Path) -> list[Picture]:
-    """Read all pictures of a folder in the order of their names; sub-folders are not read.
-
-    Raises:
-        InputError: no such folder, no pictures in it, or one that cannot be read.
-    """
-    if not folder.is_dir():
-        raise InputError(f"There is no folder “{folder}”: give a folder with 3 to 10 pictures.")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-    if not paths:
-        raise InputError(f"The folder “{folder}” holds no pictures: put 3 to 10 into it.")
-    return [read_picture(path) for path in paths]
-
-
-def fit(picture: Picture, resolution: int, alpha: str) -> tuple[Tensor, Tensor | None]:
-    """Scale a picture to cover a square and crop its middle.
-
-    Args:
-        picture: of any size.
-        resolution: side of the square in pixels.
-        alpha: `flatten` or `mask`, see `Settings.alpha`.
-
-    Returns:
-        pixels [resolution, resolution, 3] in 0..1 and the mask [resolution, resolution] or None.
-
-    Raises:
-        InputError: nothing of the picture is left to learn from under its mask.
-    """
-    pixels, mask = picture.pixels.float(), picture.mask
-    if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4) or not pixels.numel():
-        raise InputError(
-            f"{picture.source} has the shape {list(pixels.shape)}: pictures must be "
-            "[height, width, 3 or 4 channels]."
-        )
-    if pixels.shape[-1] == 4:
-        opacity = pixels[..., 3:]
-        pixels = pixels[..., :3] * opacity + (1 - opacity)
-        if alpha == "mask":
-            mask = opacity[..., 0] if mask is None else mask * opacity[..., 0]
-    square = _cover(pixels.movedim(-1, 0), resolution, "bicubic").movedim(0, -1)
-    if mask is None:
-        return square.contiguous(), None
-    if mask.shape != picture.pixels.shape[:2]:
-        height, width = picture.pixels.shape[:2]
-        mask = F.interpolate(mask[None, None].float(), (height, width), mode="bilinear")[0, 0]
-    mask = _cover(mask[None].float(), resolution, "bilinear")[0]
-    if mask.max() <= 0.01:
-        raise InputError(
-            f"The mask of {picture.source} is empty, so there is nothing to learn: white must "
-            "cover what is to be learned (Load Image gives transparent parts as white: put "
-            "Invert Mask behind it)."
-        )
-    return square.contiguous(), mask
-
-
-def _cover(planes: Tensor, side: int, mode: str) -> Tensor:
-    height, width = planes.shape[-2:]
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    scaled = planes[None]
-    if size != (height, width):
-        scaled = F.interpolate(scaled, size, mode=mode, antialias=True)
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    return scaled[0, :, top : top + side, left : left + side].clamp(0, 1)
-
-
-def encode(model: FrozenModel, pictures: Sequence[Picture], settings: Settings) -> TrainingSet:
+def encode(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    prompts_of: PromptsOf = prompts_of,
+) -> TrainingSet:
     """Make pictures ready for the loop: fitted, encoded once, each with its prompts.
 
     Raises:
-        InputError: no pictures, a caption without the word, an empty mask.
+        InputError: no pictures, an empty mask, or a caption that cannot be learned from.
     """
     if not pictures:
         raise InputError("There are no pictures to learn from: connect 3 to 10 of them.")
-    templates = TEMPLATES[settings.learn]
-    prompts = [
-        templates if p.caption is None else [caption_prompt(p.caption, settings.name)]
-        for p in pictures
+    # All of them before the first is encoded, so that a bad one costs no time.
+    prompts = [prompts_of(p.caption, settings, number) for number, p in enumerate(pictures)]
+    flat = [flatten(picture, settings.alpha) for picture in pictures]
+    plain_views = [
+        _Drawn(*fit(picture, size_of(picture, settings)), said, 1 - settings.zoom)
+        for picture, said in zip(flat, prompts, strict=True)
     ]
-    fitted = [fit(p, settings.resolution, settings.alpha) for p in pictures]
-    masks: Tensor | None = None
-    if any(mask is not None for _, mask in fitted):
-        masks = torch.stack([torch.ones(p.shape[:2]) if m is None else m for p, m in fitted])
-    pixels = torch.stack([p for p, _ in fitted])
-    if settings.flip:
-        pixels = torch.cat([pixels, pixels.flip(2)])
-        masks = None if masks is None else torch.cat([masks, masks.flip(2)])
+    return TrainingSet(
+        [
+            [_encode(model, view) for view in _views(picture, plain, settings, number)]
+            for number, (picture, plain) in enumerate(zip(flat, plain_views, strict=True))
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A view before it is encoded: pixels [height, width, 3], mask [height, width] or None."""
+
+    pixels: Tensor
+    mask: Tensor | None
+    prompts: Sequence[str]
+    weight: float
+
+
+def size_of(picture: Picture, settings: Settings) -> tuple[int, int]:
+    """The height and width in pixels with which a picture is trained on."""
+    if settings.buckets:
+        height, width = picture.pixels.shape[:2]
+        return bucket_size(height, width, settings.resolution)
+    return settings.resolution, settings.resolution
+
+
+def _views(picture: Picture, plain: _Drawn, settings: Settings, number: int) -> Iterator[_Drawn]:
+    """The plain view, then mirrored, nearer and farther, as far as asked for."""
+    yield from _mirrored(plain, settings)
+    if not settings.zoom:
+        return
+    chance = generator(settings.seed, _ZOOM, number)
+    for words, draw in [(NEAR, nearer), (FAR, farther)] * ZOOMS:
+        fitted = draw(picture, size_of(picture, settings), chance)
+        if fitted is not None:
+            said = [f"{prompt}, {words}" for prompt in plain.prompts]
+            yield from _mirrored(_Drawn(*fitted, said, settings.zoom / (2 * ZOOMS)), settings)
+
+
+def _mirrored(one: _Drawn, settings: Settings) -> Iterator[_Drawn]:
+    if not settings.flip:
+        yield one
+        return
+    weight = one.weight / 2
+    mask = None if one.mask is None else one.mask.flip(1)
+    yield _Drawn(one.pixels, one.mask, one.prompts, weight)
+    yield _Drawn(one.pixels.flip(1), mask, one.prompts, weight)
+
+
+def _encode(model: FrozenModel, one: _Drawn) -> View:
     # One by one: the encoder needs far more memory for a picture than the result takes.
-    latents = torch.cat([model.encode_pictures(one[None]).float() for one in pixels])
-    if masks is not None:
-        masks = F.interpolate(masks[:, None], latents.shape[-2:], mode="area")
-    return TrainingSet(latents, masks, prompts)
+    latents = model.encode_pictures(one.pixels[None]).float()
+    mask = one.mask
+    if mask is not None:
+        mask = F.interpolate(mask[None, None], latents.shape[-2:], mode="area")[0]
+    return View(latents[0], mask, one.prompts, one.weight)

@@ -43,7 +43,11 @@ def load_parts(path: Path, dtype: torch.dtype, config: Path | None = None) -> Pa
         return _load_folder(path, dtype)
     if path.is_file() and path.suffix.lower() == ".safetensors":
         return _load_file(path, dtype, config)
-    raise InputError(
+    raise InputError(_no_model(path))
+
+
+def _no_model(path: Path) -> str:
+    return (
         f"There is no model at “{path}”: give a diffusers folder (with model_index.json) or a "
         ".safetensors checkpoint."
     )
@@ -60,13 +64,34 @@ def _require_libraries() -> None:
         ) from error
 
 
-def load_vocabularies(folder: Path) -> list[Vocabulary]:
-    """The vocabularies of a diffusers folder's text encoders, without the rest of the model.
+def load_vocabularies(path: Path, config: Path | None = None) -> list[Vocabulary]:
+    """The vocabularies of a model's text encoders, without the rest of the model.
+
+    Args:
+        path: a diffusers folder, or a .safetensors checkpoint, of which only the tables of its
+            CLIP encoders are read.
+        config: for a checkpoint, a diffusers folder whose tokenizer names the tokens, instead of
+            the one of CLIP from the Hugging Face hub.
 
     Raises:
         InputError: diffusers is not installed, or this cannot be loaded.
     """
     _require_libraries()
+    if path.is_dir():
+        return _folder_vocabularies(path)
+    if not path.is_file() or path.suffix.lower() != ".safetensors":
+        raise InputError(_no_model(path))
+    tables = _clip_tables(path)
+    with _explained(
+        "The tokenizer of CLIP cannot be loaded",
+        "It comes from the Hugging Face hub: go online once, or name a diffusers folder of the "
+        "same family with --config.",
+    ):
+        tokenizer = _clip_tokenizer(config)
+    return [Vocabulary(key, table, tokenizer.decode) for key, table in tables.items()]
+
+
+def _folder_vocabularies(folder: Path) -> list[Vocabulary]:
     index = _read_index(folder)
     vocabularies = []
     for number, end in enumerate(_encoder_suffixes(index)):
@@ -78,6 +103,35 @@ def load_vocabularies(folder: Path) -> list[Vocabulary]:
         key = KEY_OF_WIDTH.get(table.shape[1], ("clip_l", "clip_g", "t5xxl")[number])
         vocabularies.append(Vocabulary(key, table, tokenizer.decode))
     return vocabularies
+
+
+def _clip_tables(path: Path) -> dict[str, torch.Tensor]:
+    """Encoder key -> its table of token vectors, the only tensors of the file that are read."""
+    from safetensors import safe_open
+
+    tables: dict[str, torch.Tensor] = {}
+    with (
+        _explained(f"“{path.name}” cannot be read as safetensors"),
+        safe_open(path, framework="pt") as file,
+    ):
+        for name in file.keys():  # noqa: SIM118
+            if name.endswith("token_embedding.weight"):
+                table = file.get_tensor(name)
+                tables[KEY_OF_WIDTH.get(table.shape[1], f"width_{table.shape[1]}")] = table
+    if not tables:
+        raise InputError(
+            f"“{path.name}” holds no CLIP text encoder: give a full SD1, SD2 or SDXL checkpoint."
+        )
+    return tables
+
+
+def _clip_tokenizer(config: Path | None) -> Any:
+    """All CLIP encoders of checkpoints have the same tokens."""
+    if config is not None:
+        return _load_part(config, _read_index(config), "tokenizer")
+    import transformers
+
+    return transformers.CLIPTokenizer.from_pretrained("openai/clip-vit-large-patch14")
 
 
 def _load_folder(folder: Path, dtype: torch.dtype) -> Parts:

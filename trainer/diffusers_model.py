@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .clip_tokens import ChunkFormat, chunk_rows, place_vectors, split_at_word
 from .embedding import KEY_OF_WIDTH
 from .errors import InputError
 from .metadata import describe_model
-from .model import NoiseSchedule, Parameterization, TextEncoder
+from .model import NoiseSchedule, Parameterization, TextEncoder, TextStates
 
 _PARAMETERIZATIONS: Mapping[str, Parameterization] = {
     "epsilon": "epsilon",
@@ -77,6 +78,7 @@ class DiffusersModel:
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.compute_dtype: torch.dtype = unet.dtype
         self.device: torch.device = unet.device
+        self.pictures_at_once: int | None = None
         self._unet, self._vae = unet, vae
         self._encoders, self._tokenizers = list(text_encoders), list(tokenizers)
         for part in (unet, vae, *text_encoders):
@@ -100,8 +102,17 @@ class DiffusersModel:
         else:
             unet.disable_gradient_checkpointing()
 
-        self.description: Mapping[str, str] = describe_model(
-            self.text_encoders, self.parameterization, Path(name).stem
+        self._checkpoint = Path(name).stem
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """See `FrozenModel`."""
+        return describe_model(
+            self.text_encoders,
+            self.parameterization,
+            self._unet.parameters(),
+            self._checkpoint,
+            f"diffusers {version('diffusers')}",
         )
 
     @classmethod
@@ -175,6 +186,27 @@ class DiffusersModel:
         states = torch.stack([s.repeat(length // len(s), 1) for s in joined])
         return DiffusersConditioning(states, encoded[-1][1])
 
+    def text_states(
+        self, prompts: Sequence[list[list[list[int] | None]]], vectors: Mapping[str, Tensor]
+    ) -> list[TextStates]:
+        """See `FrozenModel.text_states`; of tokens that one encoder lacks, none is told."""
+        encoded = []
+        for prompt in prompts:
+            parts, words, texts = [], [], []
+            for i, encoder in enumerate(self.text_encoders):
+                rows = vectors.get(encoder.key)
+                form = self._formats[i]
+                chunked = chunk_rows(prompt[i], 0 if rows is None else rows.shape[0], form)
+                tokens = torch.tensor(chunked, device=self.device).flatten()
+                special = torch.tensor([form.start, form.end, form.pad], device=self.device)
+                parts.append(self._encode(i, [prompt[i]], rows)[0][0])
+                words.append(tokens < 0)
+                texts.append((tokens >= 0) & ~torch.isin(tokens, special))
+            shared = min(len(part) for part in parts)
+            states = torch.cat([part[:shared].float() for part in parts], dim=-1)
+            encoded.append(TextStates(states, words[0][:shared], texts[0][:shared]))
+        return encoded
+
     @torch.no_grad()
     def encode_pictures(self, pixels: Tensor) -> Tensor:
         """Pictures -> latents (the mode of the posterior); see `FrozenModel`."""
@@ -232,7 +264,7 @@ class DiffusersModel:
             # Quiet: prompts longer than one chunk are expected here.
             return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
-        return TextEncoder(key, vocabulary, token_ids)
+        return TextEncoder(key, vocabulary, token_ids, word=tokenizer.decode)
 
     def _encode(
         self,

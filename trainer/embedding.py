@@ -23,6 +23,8 @@ FAMILIES: Mapping[str, str] = {
 KEY_OF_WIDTH: Mapping[int, str] = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}
 """Width of a vector -> key of the text encoder that reads vectors of this width."""
 
+_WIDTH_OF_KEY = {key: width for width, key in KEY_OF_WIDTH.items()}
+
 _UNUSABLE_IN_NAME = re.compile(r"[\s<>\[\]():,/\\|?*\"']|^\.|\.\.|^$")
 
 
@@ -74,6 +76,9 @@ class Embedding:
     @property
     def family(self) -> str:
         """The model family that reads this embedding, in words."""
+        if any(_WIDTH_OF_KEY.get(key, width) != width for key, width in self.widths.items()):
+            encoders = (f"a {key} encoder {width} wide" for key, width in self.widths.items())
+            return f"a model with {' and '.join(encoders)}"
         keys = set(self.vectors)
         if {"clip_l", "clip_g"} <= keys:
             return "SDXL" if "t5xxl" not in keys else "Stable Diffusion 3"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from .embedding import KEY_OF_WIDTH, Embedding
 from .picture_files import open_picture, write_picture
 from .refused import Refused
+from .thumbnails import thumbnail_in
 
 MAX_HEADER = 2 * 1024 * 1024
 """Bytes of a safetensors file's header, in which its metadata is."""
@@ -93,11 +93,11 @@ def _encode_picture(embedding: Embedding) -> bytes:
 
 def _cover(embedding: Embedding) -> Image.Image:
     """The thumbnail in the metadata, or plain grey."""
-    head, _, data = embedding.metadata.get("modelspec.thumbnail", "").partition(";base64,")
-    if head.startswith("data:image/"):
+    content = thumbnail_in(embedding.metadata)
+    if content is not None:
         # A thumbnail that cannot be read is no reason to keep a word from being saved.
         with contextlib.suppress(Exception):
-            return open_picture(base64.b64decode(data)).convert("RGB")
+            return open_picture(content).convert("RGB")
     return Image.new("RGB", (512, 512), (127, 127, 127))
 
 

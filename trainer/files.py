@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from .layouts import Content, Labelled, Words, by_encoder, find_words
 from .picture_files import read_picture
 from .refused import DAMAGED, Refused
 from .torch_files import read_torch_file
+from .whole_files import write_whole
 
 __all__ = [
     "FORMATS",
@@ -118,7 +117,7 @@ def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False
         content = format.encode(embedding)
     except Refused as reason:
         raise InputError(f"The embedding “{embedding.name}” {reason}") from None
-    _replace_file(path, content)
+    write_whole(path, content)
 
 
 _SAFETENSORS = frozenset({".safetensors", ".pti"})
@@ -254,20 +253,3 @@ def _same_vectors(path: Path, embedding: Embedding) -> bool:
         return read_embedding(path, embedding.name).fingerprint == embedding.fingerprint
     except InputError:
         return False
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"“{path.name}” cannot be written ({error.strerror}): check the folder, its rights "
-            "and the space on the disk."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -13,21 +13,32 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
 from . import objective
 from .batches import Batch, draw_batch, evaluation_batches
-from .data import Picture, encode
+from .core_regularizer import context_loss, with_context
+from .data import encode
+from .diagnostics import Diagnostics, diagnose
 from .embedding import Embedding
-from .errors import DivergedError
-from .initial import initial_vectors
-from .metadata import training_metadata
+from .errors import DivergedError, InputError
+from .initial import from_captions, learning_encoders, prepared
+from .learner import Learner
+from .metadata import run_metadata, step_metadata
 from .model import FrozenModel, TokenizedPrompt
-from .schedule import parse_learning_rate
+from .negative_tasks import task_of
+from .pictures import Picture
 from .settings import Settings
+from .state import Record, Stateful, TrainingState
+from .stopping import has_settled
+from .tasks import Task, TokenizedPrompts, Word
+from .team import ALONE, Team
+from .weighting import loss_weights
+
+WORD = Word()
 
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss: an average over about 50 steps."""
@@ -44,6 +55,7 @@ class Progress:
         smoothed_loss: its running average.
         evaluation: the loss on a fixed batch, which falls as the word is learned; None at
             steps where it was not measured.
+        diagnostics: what else was found out then.
         learning_rate: of this step.
         norms: encoder key -> mean norm of the vectors (a vocabulary row of CLIP-L has
             about 0.4).
@@ -52,6 +64,7 @@ class Progress:
         best: the embedding whose evaluation was lowest so far; the last one before the
             first evaluation.
         kept: the one of the two that the settings ask for.
+        state: with which `train` goes on from here.
     """
 
     step: int
@@ -59,12 +72,14 @@ class Progress:
     loss: float
     smoothed_loss: float
     evaluation: float | None
+    diagnostics: Diagnostics | None
     learning_rate: float
     norms: Mapping[str, float]
     seconds: float
     last: Embedding
     best: Embedding
     kept: Embedding
+    state: TrainingState
 
     @property
     def seconds_left(self) -> float:
@@ -82,9 +97,12 @@ def train(
     pictures: Sequence[Picture],
     settings: Settings,
     start: Embedding | None = None,
+    resume: TrainingState | None = None,
+    team: Team = ALONE,
 ) -> Iterator[Progress]:
     """Learn a word from pictures by textual inversion (arXiv 2208.01618).
 
+    With `NegativeSettings`, learn one for negative prompts, or a pair (see `negative_tasks`).
     Nothing but the word's vectors is trained. All random choices of a step depend on the
     seed and the number of the step alone and are drawn on the CPU, so that a run gives the
     same word on any device, as far as its arithmetic does.
@@ -94,105 +112,138 @@ def train(
         pictures: what to learn from.
         settings: how.
         start: an embedding to go on from, instead of `settings.init_words`.
+        resume: a state of a run with the same model, pictures, settings and start. On a CPU
+            the rest of the run is the same to the bit as if it had never stopped.
+        team: the processes that compute each step together, all called alike.
 
     Yields:
         a `Progress` after every step.
 
     Raises:
-        InputError: pictures, captions, words or `start` cannot be used; before any step.
+        InputError: pictures, captions, words, `start` or `resume` cannot be used; before any
+            step.
         DivergedError: the loss is no number any more; it carries the last good embedding.
     """
-    initial = initial_vectors(model.text_encoders, settings.init_words, settings.num_vectors, start)
-    vectors = {k: v.clone().to(model.device).requires_grad_() for k, v in initial.items()}
-    num_vectors = max(v.shape[0] for v in vectors.values())
-    training_set = encode(model, pictures, settings)
-    tokenized = {
-        prompt: model.tokenize(prompt, num_vectors)
-        for prompts in training_set.prompts
-        for prompt in prompts
-    }
-    learning_rate = parse_learning_rate(settings.learning_rate, settings.schedule, settings.steps)
-    optimizer = torch.optim.AdamW(vectors.values(), lr=learning_rate(0), weight_decay=0.0)
-    # Gradients of a half-precision network are too small for its number format: scale the
-    # loss up before, the gradients down after, and skip a step that overflows.
-    scaler = GradScaler(
-        model.device.type, init_scale=2.0**14, enabled=model.compute_dtype == torch.float16
-    )
-    started = time.monotonic()
-    good: Embedding | None = None  # the last one whose loss is known to be a number
-    last: Embedding | None = None
-    best: Embedding | None = None
-    smoothed, lowest = math.nan, math.inf
+    team.check(settings)
+    task = task_of(settings)
+    initial = task.initial(model.text_encoders, settings, start)
+    learning = learning_encoders(model.text_encoders, settings.encoders)
+    if start is None:
+        initial |= prepared(model, settings, initial, learning)
+    training_set = encode(model, pictures, settings, task.prompts)
     fixed = evaluation_batches(training_set, model.schedule, settings)
+
+    @cache
+    def tokenized(rows: int) -> TokenizedPrompts:
+        return TokenizedPrompts(model, rows // task.words)
+
+    def evaluate(rows: Mapping[str, Tensor]) -> list[float]:
+        on_device = {k: v.to(model.device) for k, v in rows.items()}
+        return _evaluate(model, fixed, tokenized(_count(rows)), on_device, task, team)
+
+    for prompt in {p for prompts in training_set.prompts for p in prompts}:
+        tokenized(_count(initial))[prompt]  # before the first step, where a bad one costs no time
+    if settings.initialization == "captions" and start is None:
+        captions = [picture.caption or "" for picture in pictures]
+        initial = from_captions(model, settings, captions, evaluate)
+    notes = {**run_metadata(model, settings, pictures, start), **task.notes}
+    half = model.compute_dtype == torch.float16
+    learner, record = Learner(initial, learning, settings, model.device, half), Record()
+    # All that one step hands to the next.
+    parts: dict[str, Stateful] = {**learner.parts, "record": record}
+    if resume is not None:
+        resume.restore(parts)
+        if resume.step >= settings.steps:
+            raise InputError(f"This run has made all of its {settings.steps} steps: start anew.")
+    first = resume.step if resume else 0
+    started = time.monotonic() - record.seconds
+    good: Embedding | None = None  # the last one whose loss is known to be a number
+    amounts = [int(t) / len(model.schedule) for batch in fixed for t in batch.timesteps]
     every = max(1, settings.steps // max(1, settings.evaluations))
 
-    for step in range(settings.steps):
-        rate = learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad()
+    for step in range(first, settings.steps):
+        rows = learner.rows(step)
         total = 0.0
         for part in range(settings.accumulate):
             position = step * settings.accumulate + part
-            batch = draw_batch(training_set, model.schedule, settings, position)
-            loss = batch_loss(model, batch, tokenized, vectors)
-            scaler.scale(loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
-            total += loss.item() / settings.accumulate
+            batch = team.part_of(draw_batch(training_set, model.schedule, settings, position))
+            prompts = tokenized(_count(rows))
+            samples = len(batch.timesteps) * settings.accumulate
+            for piece in batch.pieces(model.pictures_at_once):
+                each = batch_losses(model, piece, prompts, rows, settings.weighting, task)
+                if settings.context:
+                    texts = [with_context(prompt, position) for prompt in piece.prompts]
+                    near = context_loss(model, texts, rows, learner.anchors)
+                    each = each + settings.context * near
+                loss = each.sum() / samples
+                learner.backward(loss)
+                total += loss.item()
+        total = learner.share(team, total)
         if not math.isfinite(total):
             raise _diverged(step, good)
-        good = last
-        scaler.unscale_(optimizer)
-        limit = settings.clip_gradient or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(vectors.values(), limit)
-        if not scaler.is_enabled() and not torch.isfinite(norm):
-            raise _diverged(step, good)
-        scaler.step(optimizer)
-        scaler.update()
-        if scaler.is_enabled() and scaler.get_scale() < 1:
+        good = record.last
+        if not learner.update(step):
             raise _diverged(step, good)
 
-        smoothed = total if step == 0 else SMOOTHING * smoothed + (1 - SMOOTHING) * total
-        norms = {k: v.detach().norm(dim=1).mean().item() for k, v in vectors.items()}
-        metadata = training_metadata(model, settings, len(pictures), step + 1, smoothed)
-        last = Embedding(settings.name, vectors, metadata)
-        evaluation = None
+        record.smoothed = (
+            total if step == 0 else SMOOTHING * record.smoothed + (1 - SMOOTHING) * total
+        )
+        learned = learner.learned(step)
+        norms = {k: v.norm(dim=1).mean().item() for k, v in learned.items()}
+        metadata = {**notes, **step_metadata(step + 1, record.smoothed)}
+        last = Embedding(settings.name, learned, metadata)
+        evaluation, diagnostics = None, None
         if settings.evaluations and ((step + 1) % every == 0 or step + 1 == settings.steps):
-            evaluation = _evaluate(model, fixed, tokenized, vectors)
-        if lowest == math.inf or (evaluation is not None and evaluation < lowest):
-            best = last
+            losses = evaluate(learned)
+            evaluation = sum(losses) / len(losses)
+            diagnostics = diagnose(
+                step + 1, amounts, losses, record.smoothed, last, initial, model.text_encoders
+            )
+        if record.lowest == math.inf or (evaluation is not None and evaluation < record.lowest):
+            record.best = last
         if evaluation is not None:
-            lowest = min(lowest, evaluation)
+            record.lowest = min(record.lowest, evaluation)
+            record.evaluations.append(evaluation)
+        complete = _count(rows) == _count(initial)
+        settled = settings.stop_early and complete and has_settled(record.evaluations)
+        record.last, record.seconds = last, time.monotonic() - started
+        best = record.best or last
         yield Progress(
             step=step + 1,
-            steps=settings.steps,
+            steps=step + 1 if settled else settings.steps,
             loss=total,
-            smoothed_loss=smoothed,
+            smoothed_loss=record.smoothed,
             evaluation=evaluation,
-            learning_rate=rate,
+            diagnostics=diagnostics,
+            learning_rate=learner.rate(step),
             norms=norms,
-            seconds=time.monotonic() - started,
+            seconds=record.seconds,
             last=last,
-            best=best or last,
-            kept=best or last if settings.keep == "best" else last,
+            best=best,
+            kept=best if settings.keep == "best" else last,
+            state=TrainingState.of(step + 1, parts),
         )
+        if settled:
+            return
 
 
-def batch_loss(
+def batch_losses(
     model: FrozenModel,
     batch: Batch,
     tokenized: Mapping[str, TokenizedPrompt],
     vectors: Mapping[str, Tensor],
+    weighting: str = "none",
+    task: Task = WORD,
 ) -> Tensor:
-    """The loss of one batch, a scalar with a gradient in `vectors`."""
+    """The loss of each picture of a batch, [batch], with a gradient in `vectors`."""
     latents, noise = batch.latents.to(model.device), batch.noise.to(model.device)
     mask = None if batch.masks is None else batch.masks.to(model.device)
     alpha, sigma = model.schedule.at(batch.timesteps, latents)
-    conditioning = model.encode_prompts([tokenized[p] for p in batch.prompts], vectors)
-    prediction = model.predict(
-        objective.add_noise(latents, noise, alpha, sigma), batch.timesteps, conditioning
-    )
+    noisy = objective.add_noise(latents, noise, alpha, sigma)
+    prediction = task.predict(model, noisy, batch.timesteps, batch.prompts, tokenized, vectors)
     wanted = objective.target(model.parameterization, latents, noise, alpha, sigma)
-    return objective.loss(prediction, wanted, mask)
+    weights = loss_weights(weighting, model.parameterization, alpha, sigma)
+    return objective.losses(prediction, wanted, mask, weights)
 
 
 @torch.no_grad()
@@ -201,10 +252,22 @@ def _evaluate(
     batches: Sequence[Batch],
     tokenized: Mapping[str, TokenizedPrompt],
     vectors: Mapping[str, Tensor],
-) -> float:
-    losses = [batch_loss(model, batch, tokenized, vectors).item() for batch in batches]
-    sizes = [len(batch.timesteps) for batch in batches]
-    return sum(x * n for x, n in zip(losses, sizes, strict=True)) / sum(sizes)
+    task: Task,
+    team: Team,
+) -> list[float]:
+    """The loss of each picture of the fixed batch; each process computes some of its batches."""
+    losses: list[float] = []
+    for number, batch in enumerate(batches):
+        if number % team.size != team.rank:
+            losses += [0.0] * len(batch.timesteps)
+            continue
+        for piece in batch.pieces(model.pictures_at_once):
+            losses += batch_losses(model, piece, tokenized, vectors, task=task).tolist()
+    return team.total(losses, model.device)
+
+
+def _count(rows: Mapping[str, Tensor]) -> int:
+    return max(v.shape[0] for v in rows.values())
 
 
 def _diverged(step: int, good: Embedding | None) -> DivergedError:

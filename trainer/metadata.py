@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 
+import torch
+from torch import Tensor
+
+from .embedding import Embedding
+from .fingerprints import network_fingerprint, pictures_fingerprint
 from .model import FrozenModel, Parameterization, TextEncoder
+from .pictures import Picture
 from .settings import Settings
+from .thumbnails import THUMBNAIL, thumbnail
+from .version import VERSION
 
 _ARCHITECTURES = {
     ((768,), "epsilon"): "stable-diffusion-v1",
@@ -22,44 +30,78 @@ _ARCHITECTURES = {
 
 
 def describe_model(
-    encoders: Sequence[TextEncoder], parameterization: Parameterization, checkpoint: str
+    encoders: Sequence[TextEncoder],
+    parameterization: Parameterization,
+    network: Iterable[Tensor],
+    checkpoint: str = "",
+    program: str = "",
 ) -> dict[str, str]:
     """What a file says of the model that its vectors are for.
 
     Args:
         encoders: the model's.
         parameterization: the model's.
+        network: the weights of the network that predicts noise.
         checkpoint: name of its file without suffix, never a path; empty if it is not known.
+        program: which runs the model, with its version.
     """
     architecture = _ARCHITECTURES.get((tuple(e.width for e in encoders), parameterization))
     described = {
         "modelspec.architecture": f"{architecture}/textual-inversion" if architecture else "",
+        "modelspec.prediction_type": "v"
+        if parameterization == "v_prediction"
+        else parameterization,
         "sd_checkpoint_name": checkpoint,
+        "textual_inversion.model": network_fingerprint(network),
+        "textual_inversion.program": program,
     }
     return {key: value for key, value in described.items() if value}
 
 
-def training_metadata(
-    model: FrozenModel, settings: Settings, pictures: int, steps_done: int, loss: float
+def run_metadata(
+    model: FrozenModel,
+    settings: Settings,
+    pictures: Sequence[Picture],
+    start: Embedding | None = None,
 ) -> dict[str, str]:
-    """Metadata for safetensors, all values text.
+    """Metadata for safetensors that is the same for all steps of a run, all values text.
 
     Keys `modelspec.*` follow https://github.com/Stability-AI/ModelSpec; `model.description`
-    adds what the model knows of itself; `textual_inversion.*` is what a rerun needs.
+    adds what the model knows of itself; `textual_inversion.*` is what a rerun needs. Pictures
+    and models are named by their fingerprints, never by where they lie.
     """
-    return {
+    metadata = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": settings.name,
         "modelspec.trigger_phrase": settings.name,
         "modelspec.implementation": "textual-inversion",
-        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.resolution": f"{settings.resolution}x{settings.resolution}",
-        "modelspec.prediction_type": "v"
-        if model.parameterization == "v_prediction"
-        else model.parameterization,
         **model.description,
+        "textual_inversion.version": VERSION,
+        "textual_inversion.torch": torch.__version__,
         "textual_inversion.settings": json.dumps(asdict(settings), sort_keys=True),
-        "textual_inversion.pictures": str(pictures),
+        "textual_inversion.pictures": str(len(pictures)),
+        "textual_inversion.pictures_hash": pictures_fingerprint(pictures),
+    }
+    if start is not None:
+        metadata["textual_inversion.start_from"] = f"{start.name}, {start.fingerprint}"
+    return metadata
+
+
+def step_metadata(steps_done: int, loss: float) -> dict[str, str]:
+    """Metadata about how far a run was when its word was handed out."""
+    return {
+        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "textual_inversion.steps": str(steps_done),
         "textual_inversion.loss": f"{loss:.6f}",
     }
+
+
+def with_thumbnail(word: Embedding, picture: Tensor) -> Embedding:
+    """The word with a small picture of what it draws in its metadata.
+
+    Args:
+        word: of any kind.
+        picture: float32 [height, width, 3] in 0..1.
+    """
+    return replace(word, metadata={**word.metadata, THUMBNAIL: thumbnail(picture)})

@@ -63,6 +63,10 @@ class NoiseSchedule:
         return cls(alphas_cumprod.sqrt().float(), (1 - alphas_cumprod).sqrt().float())
 
 
+CLIP_ROW = 0.0144
+"""Root mean square of a number in CLIP-L's vocabulary, whose rows have a length of 0.4."""
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """What the trainer needs to know of one of the model's text encoders.
@@ -71,16 +75,51 @@ class TextEncoder:
         key: the name under which embedding files keep vectors for it (`clip_l`, ...).
         vocabulary: the frozen table of token vectors, [tokens, width].
         token_ids: text -> ids of its tokens, without start, end and padding.
+        scale: what the encoder multiplies a row by when it looks up a token (Gemma's is the
+            square root of the width); vectors in the place of a word are not multiplied.
+        word: id of a token -> its text, for people.
     """
 
     key: str
     vocabulary: Tensor
     token_ids: Callable[[str], list[int]]
+    scale: float = 1.0
+    word: Callable[[int], str] = str
 
     @property
     def width(self) -> int:
         """Length of one token vector."""
         return int(self.vocabulary.shape[1])
+
+    @property
+    def rate_scale(self) -> float:
+        """How many times longer its rows are than CLIP-L's, number by number; 1 for any CLIP.
+
+        Learning rates are known for CLIP, and Adam moves every number by about the rate.
+        """
+        if self.key.startswith("clip_"):
+            return 1.0
+        sample = self.vocabulary[:: max(1, len(self.vocabulary) // 1000)].float() * self.scale
+        return sample.square().mean().sqrt().item() / CLIP_ROW
+
+    def rows(self, ids: Sequence[int]) -> Tensor:
+        """The vectors that the encoder reads for these tokens, float32 [tokens, width]."""
+        return self.vocabulary[list(ids)].detach().to("cpu", torch.float32) * self.scale
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """What the text encoders make of one prompt, token by token.
+
+    Attributes:
+        states: [tokens, width], the widths of all encoders joined in their order.
+        is_word: where the learned word stands, bool [tokens].
+        is_text: where other words stand, bool [tokens]; not start, end and padding.
+    """
+
+    states: Tensor
+    is_word: Tensor
+    is_text: Tensor
 
 
 class FrozenModel(Protocol):
@@ -107,6 +146,10 @@ class FrozenModel(Protocol):
         """Where latents are expected."""
 
     @property
+    def pictures_at_once(self) -> int | None:
+        """How many pictures of a batch memory holds at once; None for any number."""
+
+    @property
     def description(self) -> Mapping[str, str]:
         """File-metadata about the model: architecture, checkpoint name, ..."""
 
@@ -127,6 +170,21 @@ class FrozenModel(Protocol):
         Args:
             prompts: from `tokenize`.
             vectors: encoder key -> float32 tensor [vectors, width], placed where the word is.
+        """
+
+    def text_states(
+        self, prompts: Sequence[TokenizedPrompt], vectors: Mapping[str, Tensor]
+    ) -> Sequence[TextStates]:
+        """What the text encoders make of prompts, differentiably in `vectors`.
+
+        Only the methods that look at text alone need it.
+
+        Args:
+            prompts: from `tokenize`.
+            vectors: as in `encode_prompts`.
+
+        Raises:
+            InputError: the model's encoders do not read the same tokens.
         """
 
     def encode_pictures(self, pixels: Tensor) -> Tensor:

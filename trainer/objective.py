@@ -1,16 +1,10 @@
-"""What a step minimises: noise, timesteps, target and loss, for every parameterisation."""
+"""What a step minimises: noise, target and loss, for every parameterisation."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .model import NoiseSchedule, Parameterization
-
-
-def draw_timesteps(batch: int, schedule: NoiseSchedule, generator: torch.Generator) -> Tensor:
-    """Timesteps for a batch, uniform over the schedule; int64 [batch]."""
-    return torch.randint(len(schedule), (batch,), generator=generator)
+from .model import Parameterization
 
 
 def add_noise(latents: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -48,18 +42,23 @@ def split_prediction(
     return noisy - sigma * prediction, noisy + alpha * prediction
 
 
-def loss(prediction: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error, a scalar.
+def losses(
+    prediction: Tensor, wanted: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of each picture, [batch].
 
     Args:
         prediction: [batch, channels, h, w].
         wanted: the same shape.
         mask: weight of each place, [batch, 1, h, w]; each picture counts by the mean over
             its weighted places, so that a small object is not drowned by its frame.
+        weights: of each picture, [batch].
     """
     error = (prediction - wanted).square()
-    if mask is None:
-        return error.mean()
-    weight = mask.expand_as(error)
     places = tuple(range(1, error.ndim))
-    return ((error * weight).sum(places) / weight.sum(places).clamp_min(1e-6)).mean()
+    if mask is None:
+        each = error.mean(places)
+    else:
+        shares = mask.expand_as(error)
+        each = (error * shares).sum(places) / shares.sum(places).clamp_min(1e-6)
+    return each if weights is None else each * weights

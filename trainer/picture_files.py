@@ -62,16 +62,23 @@ def _carried_json(content: bytes) -> bytes:
     return base64.b64decode(text)
 
 
-def open_picture(content: bytes) -> Image.Image:
+def open_picture(content: bytes, most_pixels: int | None = None) -> Image.Image:
     """Open a PNG, WebP or JPEG picture of moderate size.
+
+    Args:
+        content: the file.
+        most_pixels: how many pixels are allowed; if not given, as many as go with a file of
+            this size that carries an embedding.
 
     Raises:
         Refused: it is too large.
         Exception: of any type, where the file is damaged.
     """
-    _check_size(_stated_size(content), len(content))
+    # Some 14 bytes for each pixel are in use at once: within 64 MB and four times the file.
+    limit = 3_000_000 + len(content) // 4 if most_pixels is None else most_pixels
+    _check_size(_stated_size(content), limit)
     picture: Image.Image = Image.open(BytesIO(content), formats=("PNG", "WEBP", "JPEG"))
-    _check_size(picture.size, len(content))
+    _check_size(picture.size, limit)
     return picture
 
 
@@ -218,7 +225,6 @@ def _stated_size(content: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _check_size(size: tuple[int, int], file_size: int) -> None:
-    # Some 14 bytes for each pixel are in use at once: within 64 MB and four times the file.
-    if size[0] * size[1] > 3_000_000 + file_size // 4:
+def _check_size(size: tuple[int, int], most_pixels: int) -> None:
+    if size[0] * size[1] > most_pixels:
         raise Refused("is too large a picture for an embedding: choose the one that was shared.")

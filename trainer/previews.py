@@ -8,71 +8,121 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Picture, fit
 from .embedding import Embedding
 from .model import FrozenModel
+from .negative_tasks import task_of
+from .pictures import Picture, fit
 from .sampler import sample
 from .settings import Settings
 
-PROMPTS = {
-    "object": (
-        "a photo of a [name]",
-        "a photo of a [name] on a beach",
-        "an oil painting of a [name]",
-        "a [name] made of wood",
-    ),
-    "style": (
-        "a cat in the style of [name]",
-        "a house in the style of [name]",
-        "a portrait in the style of [name]",
-        "a landscape in the style of [name]",
-    ),
-}
-"""The word as it was trained, then in places where only a word that listens looks right."""
+WITHOUT_PREVIEWS = 4
+"""How many training pictures are shown where nothing is drawn."""
 
 LARGEST_CELL = 512
 GAP = 8
 
 
-def preview_grid(
+def draw_previews(
     model: FrozenModel, pictures: Sequence[Picture], settings: Settings, embedding: Embedding
-) -> Tensor:
-    """Training pictures in a first row, pictures drawn with the word in a second.
+) -> list[list[Tensor]]:
+    """Pictures drawn with what was learned, as many as `settings.previews` says.
 
     Args:
-        model: the model that the word was learned on.
+        model: the model that it was learned on.
+        pictures: those it was learned from; they tell how large to draw.
+        settings: those of the run.
+        embedding: what the loop handed out.
+
+    Returns:
+        rows of pictures, float32 [resolution, resolution, 3] in 0..1 each, on the CPU: one row,
+        and where a negative is learned another before it, the same pictures without the negative.
+    """
+    if not settings.previews:
+        return []
+    numbers = range(settings.previews)
+    rows = [_draw(model, pictures, settings, embedding, numbers)]
+    if task_of(settings).has_negative:
+        rows.insert(0, _draw(model, pictures, settings, embedding, numbers, negative=False))
+    return rows
+
+
+def _draw(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    embedding: Embedding,
+    numbers: Sequence[int],
+    *,
+    negative: bool = True,
+) -> list[Tensor]:
+    task = task_of(settings)
+    first = fit(pictures[0], _square(settings), settings.alpha)[0]
+    latent_shape = tuple(model.encode_pictures(first[None]).shape[1:])
+    rows = embedding.rows_for({e.key: e.width for e in model.text_encoders})
+    own, others = task.split(rows)
+    scenes = task.scenes([picture.caption for picture in pictures], settings)
+    return [
+        sample(
+            model,
+            scenes[number % len(scenes)].prompt,
+            own,
+            latent_shape=latent_shape,
+            seed=settings.seed + number,
+            negative=scenes[number % len(scenes)].negative if negative else "",
+            negative_vectors=others,
+        ).cpu()
+        for number in numbers
+    ]
+
+
+def preview(
+    model: FrozenModel, pictures: Sequence[Picture], settings: Settings, embedding: Embedding
+) -> Tensor:
+    """The first of `draw_previews` alone, at most `LARGEST_CELL` pixels wide and high.
+
+    Always from the same noise, so that pictures of different steps can be compared.
+
+    Returns:
+        float32 [height, width, 3] in 0..1, on the CPU.
+    """
+    return _cells(_draw(model, pictures, settings, embedding, [0]))[0].movedim(0, -1)
+
+
+def preview_grid(
+    pictures: Sequence[Picture], settings: Settings, rows: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Training pictures in a first row, pictures drawn with what was learned below.
+
+    Args:
         pictures: those it was learned from; as many are shown as are drawn.
-        settings: those of the run. Where `previews` is 0, nothing is drawn and there is no
-            second row.
-        embedding: the word.
+        settings: those of the run.
+        rows: from `draw_previews`.
 
     Returns:
         float32 [height, width, 3] in 0..1.
     """
-    places = settings.previews or min(len(pictures), len(PROMPTS[settings.learn]))
-    shown = [fit(p, settings.resolution, settings.alpha)[0] for p in pictures[:places]]
-    latent_shape = tuple(model.encode_pictures(shown[0][None]).shape[1:])
-    vectors = embedding.rows_for({e.key: e.width for e in model.text_encoders})
-    prompts = PROMPTS[settings.learn]
-    drawn = [
-        sample(
-            model,
-            prompts[i % len(prompts)],
-            vectors,
-            latent_shape=latent_shape,
-            seed=settings.seed + i,
-        ).cpu()
-        for i in range(settings.previews)
-    ]
-    return torch.cat([_row(row, places) for row in (shown, drawn) if row])
+    places = settings.previews or min(len(pictures), WITHOUT_PREVIEWS)
+    shown = [fit(p, _square(settings), settings.alpha)[0] for p in pictures[:places]]
+    return torch.cat([_row(row, places) for row in (shown, *rows)])
 
 
 def _row(squares: Sequence[Tensor], places: int) -> Tensor:
     """Squares side by side on white, at most `LARGEST_CELL` high."""
-    planes = torch.stack(list(squares)).movedim(-1, 1)
-    side = min(planes.shape[-1], LARGEST_CELL)
-    if side != planes.shape[-1]:
-        planes = F.interpolate(planes, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    planes = _cells(squares)
+    side = planes.shape[-1]
     framed = F.pad(planes, (0, GAP, 0, GAP), value=1.0)
     row = torch.cat(list(framed), dim=-1)
     return F.pad(row, (0, (side + GAP) * places - row.shape[-1]), value=1.0).movedim(0, -1)
+
+
+def _square(settings: Settings) -> tuple[int, int]:
+    return settings.resolution, settings.resolution
+
+
+def _cells(squares: Sequence[Tensor]) -> Tensor:
+    """Squares [side, side, 3] as planes [squares, 3, side, side], smaller where too large."""
+    planes = torch.stack(list(squares)).movedim(-1, 1)
+    if planes.shape[-1] <= LARGEST_CELL:
+        return planes
+    size = (LARGEST_CELL, LARGEST_CELL)
+    return F.interpolate(planes, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -11,9 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .averaging import AVERAGINGS
 from .embedding import check_name
 from .errors import InputError
+from .initial import INITIALIZATIONS
+from .optimizers import OPTIMIZERS
 from .schedule import parse_learning_rate
+from .templates import parse_templates
+from .timesteps import parse_timesteps
+from .weighting import WEIGHTINGS
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,11 @@ class Choice:
     step: float | None = None
     options: Sequence[str] | None = None
     advanced: bool = False
+    multiline: bool = False
 
 
-def _setting(default: Any, help_text: str, **constraints: Any) -> Any:
+def setting(default: Any, help_text: str, **constraints: Any) -> Any:
+    """A field with its words and limits (see `Choice`)."""
     return dataclasses.field(default=default, metadata={"choice": Choice(help_text, **constraints)})
 
 
@@ -40,44 +48,44 @@ class Settings:
         InputError: a value outside its range, in one sentence that names the setting.
     """
 
-    name: str = _setting(
+    name: str = setting(
         "my-word",
         "The new word. Prompts use it as embedding:NAME, and the file is called so. No white "
         "space, commas or brackets.",
     )
-    init_words: str = _setting(
+    init_words: str = setting(
         "",
         "One or a few common words for what the pictures show, such as “toy cat”: where learning "
         "starts. More vectors than words repeat them, fewer skip some. Empty starts from the mean "
         "of the vocabulary, which takes longer.",
     )
-    num_vectors: int = _setting(
+    num_vectors: int = setting(
         1,
         "How many vectors (tokens) the word has. One stays the most editable; 2 to 8 catch more "
         "detail and take up as many of the prompt's 75 places.",
         minimum=1,
         maximum=64,
     )
-    learn: str = _setting(
+    learn: str = setting(
         "object",
         "What the pictures have in common: an object (“a photo of …”) or a style (“a painting in "
         "the style of …”). Chooses the prompts for pictures without a caption.",
         options=("object", "style"),
     )
-    steps: int = _setting(
+    steps: int = setting(
         1000,
         "How many times the vectors are updated. More is slower and, past some point, makes the "
         "word ignore the rest of the prompt.",
         minimum=1,
         maximum=100_000,
     )
-    batch_size: int = _setting(
+    batch_size: int = setting(
         1,
         "Pictures per step. Larger is steadier and needs more memory and time.",
         minimum=1,
         maximum=64,
     )
-    resolution: int = _setting(
+    resolution: int = setting(
         512,
         "Pictures are cropped to a square of this many pixels: 512 for SD1, 768 for SD2-v, 1024 "
         "for SDXL. Smaller is faster.",
@@ -85,25 +93,25 @@ class Settings:
         maximum=2048,
         step=8,
     )
-    learning_rate: str = _setting(
+    learning_rate: str = setting(
         "0.005",
         "How far each step goes: a number, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to "
         "step 100, then 1e-3 up to step 1000).",
     )
-    seed: int = _setting(
+    seed: int = setting(
         0,
         "Start of all random choices. The same seed, settings and pictures give the same word.",
         minimum=0,
         maximum=2**53 - 1,
     )
-    schedule: str = _setting(
+    schedule: str = setting(
         "cosine",
         "How the learning rate changes: it falls to zero along a cosine, or stays constant. A "
         "list of rates is always taken as it stands.",
         options=("cosine", "constant"),
         advanced=True,
     )
-    accumulate: int = _setting(
+    accumulate: int = setting(
         1,
         "Batches whose gradients are added up before one update: a larger batch in the memory "
         "of a small one, at the price of time.",
@@ -111,7 +119,7 @@ class Settings:
         maximum=64,
         advanced=True,
     )
-    clip_gradient: float = _setting(
+    clip_gradient: float = setting(
         1.0,
         "Largest allowed norm of the gradient of each step; 0 does not limit it.",
         minimum=0.0,
@@ -119,25 +127,25 @@ class Settings:
         step=0.1,
         advanced=True,
     )
-    flip: bool = _setting(
+    flip: bool = setting(
         False,
         "Also train on mirrored pictures. Not for faces, text or anything with a left and a right.",
         advanced=True,
     )
-    alpha: str = _setting(
+    alpha: str = setting(
         "flatten",
         "What a picture's transparency means: flatten puts the picture on white; mask also "
         "learns only from what is opaque.",
         options=("flatten", "mask"),
         advanced=True,
     )
-    checkpointing: bool = _setting(
+    checkpointing: bool = setting(
         False,
         "Save memory by computing the network's inner values twice: about a third slower, the "
         "same result.",
         advanced=True,
     )
-    evaluations: int = _setting(
+    evaluations: int = setting(
         20,
         "How many times during the run the word is tried on a fixed batch, whose loss shows what "
         "has been learned. Each costs as much as 4 steps of one picture; 0 does without.",
@@ -145,23 +153,167 @@ class Settings:
         maximum=1000,
         advanced=True,
     )
-    keep: str = _setting(
+    keep: str = setting(
         "last",
         "Which word to keep: the last one, or the best on the fixed batch.",
         options=("last", "best"),
         advanced=True,
     )
-    previews: int = _setting(
+    previews: int = setting(
         4,
         "How many pictures to draw with the finished word. 0 draws none.",
         minimum=0,
         maximum=16,
         advanced=True,
     )
+    timesteps: str = setting(
+        "all",
+        "Which amounts of noise to learn from, in thousandths: all; window, which is 500-900 for "
+        "an object and 300-800 for a style; a window of your own such as 400-800; or "
+        "logit-normal, all but the middle more often.",
+        advanced=True,
+    )
+    weighting: str = setting(
+        "none",
+        "How much each amount of noise counts: all the same (none), or balanced in one of two "
+        "published ways (min-snr, debiased).",
+        options=WEIGHTINGS,
+        advanced=True,
+    )
+    noise_offset: float = setting(
+        0.0,
+        "Noise that changes whole pictures at once, for very dark or very bright ones: 0.05 to "
+        "0.1. 0 is what models are usually trained with.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+        advanced=True,
+    )
+    templates: str = setting(
+        "",
+        "Prompts to train on, one on each line, in place of the standard ones: [name] stands for "
+        "the word, [filewords] for the picture's caption (A1111's notation).",
+        advanced=True,
+        multiline=True,
+    )
+    shuffle_tags: bool = setting(
+        False,
+        "Put the parts of a caption between commas in a new order each time. The one with the "
+        "word stays where it is.",
+        advanced=True,
+    )
+    drop_tags: float = setting(
+        0.0,
+        "How often each part of a caption between commas is left out, so that the word does not "
+        "come to need it: 0 never, 0.2 every fifth time. The one with the word always stays.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+        advanced=True,
+    )
+    zoom: float = setting(
+        0.0,
+        "How often a picture is shown nearer or farther than it is, with words that say so (“a "
+        "close-up”, “seen from afar”): 0 never, 0.5 every second time.",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.05,
+        advanced=True,
+    )
+    buckets: bool = setting(
+        False,
+        "Keep the shape of each picture, up to 2:1, in place of cropping it to a square. All have "
+        "the area of the square; a batch holds pictures of one shape.",
+        advanced=True,
+    )
+    preview_every: int = setting(
+        100,
+        "After how many steps to draw one picture with the word as it is then, always from the "
+        "same noise. Each costs as much as some 20 steps of one picture; 0 draws none.",
+        minimum=0,
+        maximum=100_000,
+        advanced=True,
+    )
+    save_every: int = setting(
+        100,
+        "After how many steps to write a checkpoint and to keep the word as it is then. "
+        "Whatever ends the run, at most so many steps are lost.",
+        minimum=1,
+        maximum=100_000,
+        advanced=True,
+    )
+    encoders: str = setting(
+        "",
+        "Which text encoders learn, such as “clip_l” or “clip_l, t5xxl”; empty for all that the "
+        "model has. The others keep the init_words.",
+        advanced=True,
+    )
+    optimizer: str = setting(
+        "adamw",
+        "How steps are made. adamw moves vectors freely; sphere only turns them, so that the word "
+        "stays as long as other words, with learning_rate in radians: 0.02 to 0.05. prodigy (with "
+        "learning_rate 1) and schedule-free need a package of their own.",
+        options=OPTIMIZERS,
+        advanced=True,
+    )
+    pull: float = setting(
+        0.0,
+        "Likeness or editability: how strongly the word is pulled back to where it began, as a "
+        "share of each step. 0 learns the most of the pictures; 0.1 to 0.5 keep the word nearer "
+        "to init_words and easier to combine.",
+        minimum=0.0,
+        maximum=2.0,
+        step=0.01,
+        advanced=True,
+    )
+    renorm: bool = setting(
+        False,
+        "Bring the vectors back to the length of a usual word after each step.",
+        advanced=True,
+    )
+    averaging: str = setting(
+        "none",
+        "Keep an average in place of the last vectors, which removes noise: over the last quarter "
+        "of the run, or a moving one (ema).",
+        options=AVERAGINGS,
+        advanced=True,
+    )
+    initialization: str = setting(
+        "words",
+        "Where learning starts. words: at init_words. cross: at what the text encoder makes of "
+        "them, which needs fewer steps. captions: at the words of the captions that fit the "
+        "pictures best, without init_words.",
+        options=INITIALIZATIONS,
+        advanced=True,
+    )
+    progressive: bool = setting(
+        False,
+        "Start with one vector and bring in the others one by one during the first half.",
+        advanced=True,
+    )
+    context: float = setting(
+        0.0,
+        "How strongly the word is kept from changing the meaning of the words around it: 0.0001 "
+        "to 0.01. Costs little time; 0 does without.",
+        minimum=0.0,
+        maximum=10.0,
+        step=0.0001,
+        advanced=True,
+    )
+    stop_early: bool = setting(
+        False,
+        "End the run when the loss on the fixed batch has stopped falling.",
+        advanced=True,
+    )
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether the vectors keep their lengths."""
+        return self.renorm or self.optimizer == "sphere"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_name(self.name))
-        for field, choice in described_fields():
+        for field, choice in described_fields(type(self)):
             value = getattr(self, field.name)
             if choice.options and value not in choice.options:
                 raise InputError(
@@ -175,9 +327,20 @@ class Settings:
             raise InputError(f"resolution is {self.resolution}: it must be a multiple of 8.")
         if self.keep == "best" and not self.evaluations:
             raise InputError("keep is “best” but evaluations is 0: the best is not known then.")
+        if self.stop_early and not self.evaluations:
+            raise InputError("stop_early is on but evaluations is 0: it would never stop.")
+        if self.initialization == "cross" and (self.renorm or self.optimizer == "sphere"):
+            raise InputError(
+                "initialization “cross” starts from long vectors, which renorm and the optimizer "
+                "sphere would shorten: choose the optimizer adamw without renorm."
+            )
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
+        parse_timesteps(self.timesteps, self.learn)
+        parse_templates(self.templates, self.name)
 
 
-def described_fields() -> list[tuple[dataclasses.Field[Any], Choice]]:
-    """Each field of `Settings` with its description, in the order of declaration."""
-    return [(f, f.metadata["choice"]) for f in dataclasses.fields(Settings)]
+def described_fields(
+    kind: type[Settings] | None = None,
+) -> list[tuple[dataclasses.Field[Any], Choice]]:
+    """Each field of `Settings`, or of a kind of them, with its description, in order."""
+    return [(f, f.metadata["choice"]) for f in dataclasses.fields(kind or Settings)]

@@ -22,6 +22,7 @@ from textual_inversion.demo.world import (
     COLOURS,
     PLACES,
     SHAPES,
+    SIZE,
     SIZES,
     colour_name,
     draw,
@@ -39,7 +40,7 @@ def rng() -> np.random.Generator:
 def test_pictures_are_antialiased_and_in_range(rng):
     for _ in range(30):
         picture = draw(random_scene(rng))
-        assert picture.shape == (64, 64, 3)
+        assert picture.shape == (128, 128, 3)
         assert picture.dtype == np.float32
         assert picture.min() >= 0.0
         assert picture.max() <= 1.0
@@ -56,7 +57,8 @@ def test_objects_stand_where_and_as_large_as_the_scene_says(shape):
     rng = np.random.default_rng(1)
     look = replace(random_look(rng, shape, "plain", "red"), proportion=0.9, tilt=0.0, softness=0.5)
     for place, (x, y) in PLACES.items():
-        picture = draw(place_look(look, rng, background="white", size="small", place=place))
+        scene = place_look(look, rng, background="white", size="small", place=place)
+        picture = draw(scene, SIZE)  # a pixel for each unit of the world
         ys, xs = np.nonzero(picture[..., 1] < 0.6)
         assert abs((xs.min() + xs.max()) / 2 - x) < 6
         assert abs((ys.min() + ys.max()) / 2 - y) < 6

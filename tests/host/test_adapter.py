@@ -41,8 +41,8 @@ def open_model(loaded: Loaded, clip=None, **options):
 
 def steps(model, count: int = 2, **changes):
     """A short run on random pictures; returns the last progress."""
-    from textual_inversion.trainer.data import Picture
     from textual_inversion.trainer.loop import train
+    from textual_inversion.trainer.pictures import Picture
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(

@@ -40,13 +40,13 @@ def lesson(host: Host) -> str:
 
 
 def draw(host: Host, prompts: list[str]) -> torch.Tensor:
-    """What stock nodes draw with the tiny model, [prompts, 64, 64, 3] in 0..1."""
+    """What stock nodes draw with the tiny model, [prompts, 128, 128, 3] in 0..1."""
     graph = Graph()
     model = graph.add("TextualInversionDemoModel")
     saved: list[Node] = [
         sample(
             graph, model[0], model[1], model[2],
-            text=prompt, size=64, steps=STEPS, cfg=GUIDANCE, seed=number,
+            text=prompt, size=128, steps=STEPS, cfg=GUIDANCE, seed=number,
         )
         for number, prompt in enumerate(prompts)
     ]  # fmt: skip
@@ -80,8 +80,8 @@ def test_the_tiny_model_is_the_same_here_and_there(host_modules: ModuleType) -> 
         host_parts = build()
     theirs = tiny_model()
     generator = torch.Generator().manual_seed(0)
-    noisy = torch.randn((2, 4, 8, 8), generator=generator)
-    pixels = torch.rand((1, 64, 64, 3), generator=generator)
+    noisy = torch.randn((2, 4, 16, 16), generator=generator)
+    pixels = torch.rand((1, 128, 128, 3), generator=generator)
     timesteps = torch.tensor([10, 990])
     prompts = ["a photo of a [name]", "[name] on a red background, on the left"]
     vectors = {e.key: e.vocabulary[[5]].float() for e in theirs.text_encoders}
@@ -120,7 +120,7 @@ def test_a_word_draws_the_same_here_and_there(
         pictures = [
             sample_through(
                 model, "a photo of a [name] on a white background", word.vectors,
-                latent_shape=(4, 8, 8), seed=3, steps=10, guidance=GUIDANCE,
+                latent_shape=(4, 16, 16), seed=3, steps=10, guidance=GUIDANCE,
             )
             for model in (ours, tiny_model())
         ]  # fmt: skip
@@ -134,5 +134,5 @@ def test_pictures_and_captions_belong_together(host: Host, tmp_path: Path) -> No
     texts = graph.add("PreviewAny", source=pictures[1])
     result = host.run(graph)
     assert len(result[saved]["images"]) == 3
-    assert host.fetch_image(result[saved]["images"][0]).shape == (64, 64, 3)
+    assert host.fetch_image(result[saved]["images"][0]).shape == (128, 128, 3)
     assert all("[name]" in text for text in result[texts]["text"])

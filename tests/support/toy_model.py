@@ -30,7 +30,9 @@ class ToyModel:
         generator = torch.Generator().manual_seed(7)
         self._vocabulary = torch.randn(len(WORDS), WIDTH, generator=generator)
         self._colours = torch.randn(WIDTH, 3, generator=generator)
-        self.text_encoders = [TextEncoder("clip_l", self._vocabulary, self.token_ids)]
+        self.text_encoders = [
+            TextEncoder("clip_l", self._vocabulary, self.token_ids, word=WORDS.__getitem__)
+        ]
         angles = torch.linspace(0.4, 1.2, 100)
         self.schedule = NoiseSchedule(angles.cos(), angles.sin())
         if parameterization == "flow":
@@ -40,6 +42,7 @@ class ToyModel:
         self.pixels_per_latent = 8
         self.compute_dtype = compute_dtype
         self.device = torch.device("cpu")
+        self.pictures_at_once: int | None = None
         self.description: dict[str, str] = {"modelspec.architecture": "toy"}
         self._change = change
         self.encoded_prompts: list[str] = []

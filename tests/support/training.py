@@ -45,6 +45,17 @@ def batch(graph: Graph, names: Sequence[str]) -> Link:
     return joined
 
 
+def train_negative(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
+    """Add our node for negatives, likewise."""
+    inputs = train(Graph(), loaded, images).inputs | {
+        "name": "test-negative",
+        "objective": "bad pictures",
+        "guidance": 3.0,
+        "keep_guidance": 1.0,
+    }
+    return graph.add("TextualInversionTrainNegative", **(inputs | changes))
+
+
 def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
     """Add our training node with settings that take seconds."""
     inputs: dict[str, Any] = {
@@ -70,6 +81,26 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
         "evaluations": 1,
         "keep": "last",
         "previews": 0,
+        "timesteps": "all",
+        "weighting": "none",
+        "noise_offset": 0.0,
+        "templates": "",
+        "shuffle_tags": False,
+        "drop_tags": 0.0,
+        "zoom": 0.0,
+        "buckets": False,
+        "preview_every": 0,
+        "save_every": 100,
+        "encoders": "",
+        "optimizer": "adamw",
+        "pull": 0.0,
+        "renorm": False,
+        "averaging": "none",
+        "initialization": "words",
+        "progressive": False,
+        "context": 0.0,
+        "stop_early": False,
+        "preset": "none",
         "save": True,
         "overwrite": True,
     }

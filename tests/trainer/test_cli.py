@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from support.tiny_models import TinyParts
-from textual_inversion.trainer import cli
+from textual_inversion.trainer import cli, cli_options
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.files import read_embedding, write_embedding
+from textual_inversion.trainer.kept_training import train_and_keep
+from textual_inversion.trainer.run_folder import RunFolder
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "textual-inversion"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -102,7 +106,7 @@ def test_module_can_be_run() -> None:
 
 def test_every_setting_reaches_the_run(options, tmp_path: Path, monkeypatch) -> None:
     seen = []
-    monkeypatch.setattr(cli, "train", lambda *arguments: seen.append(arguments[2]) or iter(()))
+    monkeypatch.setattr(cli, "train", lambda *arguments, **_: seen.append(arguments[2]) or iter(()))
     options |= {
         "--learning-rate": "0.01:5, 1e-3",
         "--batch-size": 3,
@@ -116,6 +120,24 @@ def test_every_setting_reaches_the_run(options, tmp_path: Path, monkeypatch) -> 
     assert (settings.batch_size, settings.alpha) == (3, "mask")
     assert settings.flip
     assert settings.checkpointing
+
+
+def test_what_is_unusual_and_what_was_learned_is_told(options, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    (folder / "a.txt").write_text("a cat")
+    assert cli.main(arguments(options | {"--images": folder, "--steps": 6})) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == [str(tmp_path / "my-toy.safetensors")]
+    lines = [line.strip() for line in err.splitlines()]
+    first, second = lines[:2]
+    assert first.startswith("Captions without the word: a.png.")
+    assert second.startswith("Smaller than the resolution of 64: a.png (40 x 40).")
+    assert any(line.startswith("6 steps take about") for line in lines)
+    assert any(line.startswith("step 6: ") and "on the fixed batch" in line for line in lines)
+    assert any(line.startswith("After step 6 the loss on the fixed batch is") for line in lines)
 
 
 def test_other_formats_and_going_on_from_a_word(options, tmp_path: Path) -> None:
@@ -134,7 +156,7 @@ def test_existing_file_is_refused_before_anything_is_loaded(
     target = tmp_path / "my-toy.safetensors"
     target.write_bytes(b"precious")
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "DiffusersModel", None)
+        patch.setattr(cli_options, "DiffusersModel", None)
         assert "exists already: choose another --name, or add --overwrite" in refused(
             capsys, options
         )
@@ -176,7 +198,24 @@ def test_pictures_and_captions_that_cannot_be_used(options, tmp_path: Path, caps
     assert "“a.png” cannot be read as a picture" in refused(capsys, options)
     Image.new("RGB", (80, 80)).save(folder / "a.png")
     (folder / "a.txt").write_text("a cat")
-    assert "“a cat” does not contain the word" in refused(capsys, options)
+    assert "None of the templates has a place" in refused(capsys, options | {"--templates": "a"})
+    options["--template-file"] = folder / "missing.txt"
+    assert "missing.txt” cannot be read" in refused(capsys, options)
+
+
+def test_templates_and_captions_reach_the_model(options, images, tmp_path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        cli, "train", lambda *arguments, **_: seen.append(arguments[1:3]) or iter(())
+    )
+    (tmp_path / "subject.txt").write_text("a [name]\n[filewords], [name]")
+    options |= {"--template-file": tmp_path, "--captions": "none", "--drop-tags": 0.1}
+    assert cli.main(arguments(options, "--shuffle-tags", "--buckets")) == 0
+    ((pictures, settings),) = seen
+    assert [picture.caption for picture in pictures] == [None, None]
+    assert settings.templates == "a [name]\n[filewords], [name]"
+    assert settings.shuffle_tags
+    assert settings.buckets
 
 
 def test_embedding_for_another_model(options, tmp_path: Path, capsys) -> None:
@@ -201,8 +240,8 @@ def interrupted_after(step: int, reason: BaseException):
     """The real loop, ended from outside after a step."""
     original = cli.train
 
-    def train(*arguments):
-        for progress in original(*arguments):
+    def train(*arguments, **others):
+        for progress in original(*arguments, **others):
             yield progress
             if progress.step == step:
                 raise reason
@@ -269,3 +308,47 @@ def test_ctrl_c_in_a_terminal(options, tmp_path: Path) -> None:
     assert run.returncode == 130
     assert b"Traceback" not in err
     assert (tmp_path / "my-toy-interrupted.safetensors").is_file()
+
+
+def test_an_interrupted_run_goes_on(
+    options, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options |= {"--steps": 3, "--preview-every": 2}
+    assert cli.main(arguments(options)) == 0
+    whole = read_embedding(tmp_path / "my-toy.safetensors")
+
+    def interrupt(*arguments: object, **others: object) -> Iterator[object]:
+        steps = train_and_keep(*arguments, **others)
+        yield from itertools.islice(steps, 2)
+        raise KeyboardInterrupt
+
+    options |= {"--run": tmp_path / "runs", "--output": tmp_path / "again"}
+    monkeypatch.setattr(cli, "train_and_keep", interrupt)
+    assert cli.main(arguments(options)) == 130
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert cli.main(arguments(options)) == 0
+    folder = RunFolder(tmp_path / "runs" / "my-toy_00001")
+    target = tmp_path / "again" / "my-toy.safetensors"
+    assert capsys.readouterr().out.split() == [str(folder.path), str(target)]
+    assert read_embedding(target).fingerprint == whole.fingerprint
+    assert [row.step for row in folder.losses()] == [1, 2, 3]
+    assert folder.previews() == [2]
+    assert folder.status()["status"] == "finished"
+
+
+def test_a_pair_of_words_is_trained(options, tmp_path: Path) -> None:
+    """The same options, and files that say which word is for the negative prompt."""
+    command = ["train-negative", *arguments(options | {"--previews": 1})[1:]]
+    command += ["--objective", "pair", "--guidance", "4"]
+    assert cli.main(command) == 0
+    positive, negative = (tmp_path / f"{name}.safetensors" for name in ("my-toy", "my-toy-neg"))
+    words = [read_embedding(path) for path in (positive, negative)]
+    told = [word.metadata["modelspec.is_negative_embedding"] for word in words]
+    assert told == ["false", "true"]
+    assert not torch.equal(words[0].vectors["clip_l"], words[1].vectors["clip_l"])
+    # Pictures, then drawn without and with the negative.
+    assert Image.open(tmp_path / "my-toy.preview.png").size == (72, 3 * 72)
+    # The second name, too, is looked at before any time is spent.
+    positive.unlink()
+    assert cli.main(command) == 2

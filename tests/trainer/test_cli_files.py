@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +122,38 @@ def test_preview(source: Path, tmp_path: Path, capsys) -> None:
     assert ".png" in refused(capsys, "preview", source, "--output", tmp_path / "a.jpg")
     missing = tmp_path / "absent" / "a.png"
     assert "cannot be written" in refused(capsys, "preview", source, "--output", missing)
+
+
+def test_inspect_reads_little_of_a_checkpoint(
+    saved_sd1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words come from the table of the text encoder alone; the file claims to have 8 GB."""
+    table = torch.randn(40, 768, generator=torch.Generator().manual_seed(5)).half()
+    word = tmp_path / "word.safetensors"
+    write_embedding(Embedding("word", {"clip_l": 3 * table[[9]].float()}), word)
+    size, rest = table.numel() * 2, 8 * 1024**3
+    shapes = {
+        "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": {
+            "dtype": "F16", "shape": list(table.shape), "data_offsets": [0, size],
+        },
+        "model.diffusion_model.everything_else": {
+            "dtype": "U8", "shape": [rest], "data_offsets": [size, size + rest],
+        },
+    }  # fmt: skip
+    header = json.dumps(shapes).encode()
+    checkpoint = tmp_path / "model.safetensors"
+    with checkpoint.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header + table.numpy().tobytes())
+        file.truncate(8 + len(header) + size + rest)  # takes no space on the disk
+    arguments = ["inspect", word, "--model", checkpoint, "--config", saved_sd1]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert cli.main(list(map(str, arguments)), FILE_COMMANDS) == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+    out = capsys.readouterr().out
+    assert "near" in out
+    assert "1.00" in out
+    save_file({"a": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    other = refused(capsys, "inspect", word, "--model", tmp_path / "other.safetensors")
+    assert "holds no CLIP text encoder" in other
+    absent = refused(capsys, "inspect", word, "--model", tmp_path / "model.ckpt")
+    assert "give a diffusers folder" in absent

@@ -11,7 +11,7 @@ from support.tiny_models import TinyParts, pictures, scheduler, tiny, unet
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.loop import train
 from textual_inversion.trainer.model import NoiseSchedule
-from textual_inversion.trainer.previews import preview_grid
+from textual_inversion.trainer.previews import draw_previews, preview_grid
 from textual_inversion.trainer.settings import Settings
 
 PROMPT = "a red photo of [name], a [name] toy"
@@ -132,14 +132,15 @@ def test_preview_grid(sd1: TinyParts) -> None:
     model = sd1.model()
     chosen = Settings(init_words="cat", resolution=64, steps=1, previews=3)
     word = next(train(model, pictures(), chosen)).last
-    grid = preview_grid(model, pictures(), chosen, word)
+    grid = preview_grid(pictures(), chosen, draw_previews(model, pictures(), chosen, word))
     assert grid.shape == (2 * 72, 3 * 72, 3)
     assert grid.dtype == torch.float32
     assert 0 <= grid.min() <= grid.max() <= 1
     torch.testing.assert_close(grid[:64, :64], pictures()[0].pixels)
     assert grid[:72, 144:].min() == 1  # there is no third picture
     assert grid[72 : 72 + 64, 144:208].std() > 0
-    without = preview_grid(model, pictures(), Settings(resolution=64, previews=0), word)
+    none = Settings(resolution=64, previews=0)
+    without = preview_grid(pictures(), none, draw_previews(model, pictures(), none, word))
     assert without.shape == (72, 2 * 72, 3)
 
 
@@ -207,7 +208,11 @@ def test_description_names_family_and_checkpoint(widths, kind, architecture, sdx
     model = parts.model(name="/somebody/private/model v1.safetensors")
     keys = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
     assert [e.key for e in model.text_encoders] == [keys[width] for width in widths]
-    assert model.description == {
+    description = dict(model.description)
+    assert len(description.pop("textual_inversion.model")) == 64
+    assert description.pop("textual_inversion.program").startswith("diffusers 0.")
+    assert description == {
         "modelspec.architecture": f"{architecture}/textual-inversion",
+        "modelspec.prediction_type": "v" if kind == "v_prediction" else "epsilon",
         "sd_checkpoint_name": "model v1",
     }

@@ -9,7 +9,7 @@ import torch
 from support.tiny_models import TinyParts, pictures
 from textual_inversion.trainer.batches import draw_batch
 from textual_inversion.trainer.data import encode
-from textual_inversion.trainer.loop import batch_loss, train
+from textual_inversion.trainer.loop import batch_losses, train
 from textual_inversion.trainer.settings import Settings
 
 PROMPT = "a red photo of [name], a [name] toy"
@@ -34,16 +34,17 @@ def test_step_loss_is_that_of_diffusers_training(any_family: TinyParts) -> None:
         return original(noisy, timesteps, conditioning)
 
     model.predict = watch
-    ours = batch_loss(
+    ours = batch_losses(
         model, draw_batch(training_set, model.schedule, chosen, 0), tokenized, vectors
-    )
+    ).mean()
 
     oracle = DDPMScheduler.from_config(any_family.scheduler.config)
     timesteps, conditioning = seen["timesteps"], seen["conditioning"]
     # The pictures come in another order every turn; the noise tells them apart.
     alphas = oracle.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     losses = []
-    for latents in (training_set.latents, training_set.latents.flip(0)):
+    both = torch.stack([view.latents for (view,) in training_set.pictures])
+    for latents in (both, both.flip(0)):
         noise = (seen["noisy"] - alphas.sqrt() * latents) / (1 - alphas).sqrt()
         torch.testing.assert_close(oracle.add_noise(latents, noise, timesteps), seen["noisy"])
         added = None
@@ -136,12 +137,14 @@ def test_learning_lowers_the_loss(sd1: TinyParts) -> None:
     def fixed_loss(rows: dict[str, torch.Tensor]) -> float:
         with torch.no_grad():
             return sum(
-                batch_loss(
+                batch_losses(
                     model,
                     draw_batch(training_set, model.schedule, chosen, 10_000 + i),
                     tokenized,
                     rows,
-                ).item()
+                )
+                .mean()
+                .item()
                 for i in range(4)
             )
 

@@ -48,7 +48,11 @@ def test_starting_from_an_embedding() -> None:
     ("vectors", "sentence"),
     [
         ({"clip_h": 1024}, "are 1024 wide (it is for Stable Diffusion 2)"),
-        ({"clip_l": 512, "clip_g": 1280}, "are 512 and 1280 wide (it is for SDXL)"),
+        (
+            {"clip_l": 512, "clip_g": 1280},
+            "are 512 and 1280 wide (it is for a model with a clip_l encoder 512 wide and a clip_g "
+            "encoder 1280 wide)",
+        ),
     ],
 )
 def test_embedding_of_another_model(vectors: dict[str, int], sentence: str) -> None:

@@ -66,10 +66,10 @@ def test_right_prediction_splits_into_picture_and_noise(kind) -> None:
 
 def test_loss_is_the_mean_squared_error() -> None:
     prediction, wanted, _ = draw()
-    expected = torch.nn.functional.mse_loss(prediction, wanted)
-    torch.testing.assert_close(objective.loss(prediction, wanted), expected)
+    expected = (prediction - wanted).square().mean((1, 2, 3))
+    torch.testing.assert_close(objective.losses(prediction, wanted), expected)
     everywhere = torch.ones(5, 1, 8, 8)
-    torch.testing.assert_close(objective.loss(prediction, wanted, everywhere), expected)
+    torch.testing.assert_close(objective.losses(prediction, wanted, everywhere), expected)
 
 
 def test_masked_places_do_not_count() -> None:
@@ -82,26 +82,14 @@ def test_masked_places_do_not_count() -> None:
             (prediction - wanted)[0, :, :4].square().mean(),
             (prediction - wanted)[1, :, 0, 0].square().mean(),
         ]
-    ).mean()
-    torch.testing.assert_close(objective.loss(prediction, wanted, mask), expected)
+    )
+    torch.testing.assert_close(objective.losses(prediction, wanted, mask), expected)
     elsewhere = prediction + (1 - mask.sign()) * 100
-    torch.testing.assert_close(objective.loss(elsewhere, wanted, mask), expected)
+    torch.testing.assert_close(objective.losses(elsewhere, wanted, mask), expected)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_batch_counts_as_the_mean_of_its_pictures(masked: bool) -> None:
+def test_weights_scale_each_picture() -> None:
     prediction, wanted, _ = draw(2)
-    mask = torch.rand(2, 1, 8, 8) if masked else None
-    single = [
-        objective.loss(
-            prediction[i : i + 1], wanted[i : i + 1], mask[i : i + 1] if masked else None
-        )
-        for i in range(2)
-    ]
-    torch.testing.assert_close(objective.loss(prediction, wanted, mask), sum(single) / 2)
-
-
-def test_timesteps_cover_the_schedule() -> None:
-    schedule = NoiseSchedule(torch.ones(10), torch.ones(10))
-    drawn = objective.draw_timesteps(1000, schedule, torch.Generator().manual_seed(0))
-    assert set(drawn.tolist()) == set(range(10))
+    plain, weights = objective.losses(prediction, wanted), torch.tensor([3.0, 0.5])
+    weighted = objective.losses(prediction, wanted, weights=weights)
+    torch.testing.assert_close(weighted, plain * weights)

@@ -12,13 +12,7 @@ from textual_inversion.trainer.clip_tokens import (
     place_vectors,
     split_at_word,
 )
-from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.prompts import (
-    PLACEHOLDER,
-    TEMPLATES,
-    caption_prompt,
-    with_placeholder,
-)
+from textual_inversion.trainer.prompts import with_placeholder
 
 CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
 
@@ -46,21 +40,6 @@ def test_mentions_of_the_word(text: str, expected: str) -> None:
 
 def test_characters_of_a_name_are_taken_literally() -> None:
     assert with_placeholder("a.b or aXb", "a.b") == "[name] or aXb"
-
-
-def test_caption_without_the_word_is_refused() -> None:
-    with pytest.raises(InputError, match=r"“a photo” does not contain the word: write \[name\]"):
-        caption_prompt("a photo", "cat-toy")
-
-
-def test_caption_becomes_one_line() -> None:
-    assert caption_prompt(" a photo\n of  cat-toy\n", "cat-toy") == "a photo of [name]"
-
-
-def test_every_template_has_the_word_once() -> None:
-    for templates in TEMPLATES.values():
-        assert len(set(templates)) == len(templates)
-        assert all(template.count(PLACEHOLDER) == 1 for template in templates)
 
 
 def test_split_at_word() -> None:

@@ -1,0 +1,126 @@
+"""What is compared: names of methods, and the settings that make them. Data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STATED: Mapping[str, Any] = {
+    "init_words": "",  # the concept's own
+    "schedule": "cosine",
+    "clip_gradient": 1.0,
+    "batch_size": 4,
+    "learning_rate": "0.005",
+}
+"""What all methods of the ablation share, unless they say otherwise."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of learning.
+
+    Attributes:
+        settings: what it changes in `STATED`; a preset's steps do not count, because every method
+            is run at every number of samples.
+        captions: whether it sees captions, or the templates of the paper.
+        script: run by diffusers' own script instead of this package.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    captions: bool = True
+    script: bool = False
+
+
+_SPHERE = {"optimizer": "sphere", "learning_rate": "0.04", "averaging": "last quarter"}
+_OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
+    "adamw": {},
+    "adamw renorm": {"renorm": True},
+    "sphere pull 0": {**_SPHERE, "pull": 0.0},
+    "sphere pull 0.1": {**_SPHERE, "pull": 0.1},
+    "sphere pull 0.3": {**_SPHERE, "pull": 0.3},
+    "cross": {"initialization": "cross", "pull": 0.01},
+}
+_WINDOWS: Mapping[str, Mapping[str, Any]] = {"uniform": {}, "window": {"timesteps": "window"}}
+_VECTORS = (1, 2, 4)
+
+GRID: Mapping[str, Method] = {
+    f"{optimizer}, {window}, {vectors} vector{'s' * (vectors > 1)}": Method(
+        {**chosen, **drawn, "num_vectors": vectors}
+    )
+    for window, drawn in _WINDOWS.items()
+    for optimizer, chosen in _OPTIMIZERS.items()
+    for vectors in _VECTORS
+}
+"""The ablation: timesteps × optimiser × vectors."""
+
+_BEST = {**_SPHERE, "pull": 0.1, "timesteps": "window"}
+EXTRAS: Mapping[str, Method] = {
+    "adamw averaged": Method({"averaging": "last quarter"}),
+    "adamw ema": Method({"averaging": "ema"}),
+    "adamw constant": Method({"schedule": "constant"}),
+    "adamw min-snr": Method({"weighting": "min-snr"}),
+    "adamw debiased": Method({"weighting": "debiased"}),
+    "adamw logit-normal": Method({"timesteps": "logit-normal"}),
+    "adamw context": Method({"context": 0.001}),
+    "adamw batch 1": Method({"batch_size": 1}),
+    "adamw, no captions": Method({}, captions=False),
+    "sphere not averaged": Method({**_BEST, "averaging": "none"}),
+    "sphere constant": Method({**_BEST, "schedule": "constant"}),
+    "sphere slow": Method({**_BEST, "learning_rate": "0.02"}),
+    "sphere fast": Method({**_BEST, "learning_rate": "0.08"}),
+    "sphere low window": Method({**_BEST, "timesteps": "300-800"}),
+    "sphere wide window": Method({**_BEST, "timesteps": "300-1000"}),
+    "sphere high window": Method({**_BEST, "timesteps": "600-1000"}),
+    "sphere context": Method({**_BEST, "context": 0.001}),
+    "sphere min-snr": Method({**_BEST, "weighting": "min-snr"}),
+    "sphere best kept": Method({**_BEST, "keep": "best", "evaluations": 20}),
+    "sphere progressive, 4 vectors": Method({**_BEST, "progressive": True, "num_vectors": 4}),
+    "sphere from captions": Method({**_BEST, "initialization": "captions"}),
+    "sphere, no captions": Method(_BEST, captions=False),
+}
+"""One change at a time."""
+
+PEERS: Mapping[str, Method] = {
+    name: Method({"preset": preset}, captions=captions)
+    for name, preset, captions in (
+        ("paper's recipe", "paper", False),
+        ("diffusers' recipe", "diffusers", False),
+        ("A1111's recipe", "A1111", False),
+        ("kohya's recipe", "kohya", True),
+        ("OneTrainer's recipe", "onetrainer", True),
+        ("A1111's recipe, captions", "A1111", True),
+    )
+}
+"""Other trainers' settings, in our loop."""
+
+SCRIPTS: Mapping[str, Method] = {
+    "diffusers' script, its defaults": Method(
+        {"batch_size": 16, "learning_rate": "1e-4"}, captions=False, script=True
+    ),
+    "diffusers' script, its README": Method(
+        {"batch_size": 1, "accumulate": 4, "learning_rate": "0.002"}, captions=False, script=True
+    ),
+}
+"""The script itself, with the learning rate after its own scaling."""
+
+OURS: Mapping[str, Method] = {
+    "ours: defaults": Method({"preset": "none"}),
+    "ours: fast": Method({"preset": "fast"}),
+    "ours: balanced": Method({"preset": "balanced"}),
+    "ours: defaults, no captions": Method({"preset": "none"}, captions=False),
+    "ours: fast, no captions": Method({"preset": "fast"}, captions=False),
+}
+"""What a user gets who changes nothing, or chooses a preset."""
+
+BASELINE = "A1111's recipe"
+"""5,000 samples of it are the mark: AdamW at a constant 0.005, one picture a step."""
+
+GROUPS: Mapping[str, Mapping[str, Method]] = {
+    "ours": OURS,
+    "peers": PEERS,
+    "scripts": SCRIPTS,
+    "grid": GRID,
+    "extras": EXTRAS,
+}
+METHODS: Mapping[str, Method] = {name: m for group in GROUPS.values() for name, m in group.items()}

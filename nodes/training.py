@@ -1,0 +1,289 @@
+"""What the nodes that train have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..trainer.checks import checks
+from ..trainer.embedding import Embedding, check_name
+from ..trainer.errors import DivergedError, InputError
+from ..trainer.kept_training import train_and_keep
+from ..trainer.live import SAVE, STOP, LiveRun
+from ..trainer.metadata import with_thumbnail
+from ..trainer.negative_tasks import task_of
+from ..trainer.pictures import Picture
+from ..trainer.presets import HELP as PRESET_HELP
+from ..trainer.presets import NONE, PRESETS, with_preset
+from ..trainer.previews import draw_previews, preview_grid
+from ..trainer.report import RunReport
+from ..trainer.run_folder import FINISHED, STOPPED
+from ..trainer.runs import fingerprints, open_run
+from ..trainer.settings import Settings, described_fields
+from ..trainer.tasks import Task
+from . import library
+from .adapter import HostModel
+from .common import EmbeddingSocket, LossMapSocket, setting_inputs
+from .runs import RUNS, Display, runs_folder
+
+
+def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list[io.Input]:
+    """The inputs of a node that trains.
+
+    Args:
+        kind: of its settings.
+        images: tooltip of the pictures.
+        captions: tooltip of their captions.
+    """
+    return [
+        io.Model.Input("model", tooltip="The model to learn with; LoRAs on it count."),
+        io.Clip.Input("clip", tooltip="Its text encoder; clip skip counts."),
+        io.Vae.Input("vae", tooltip="Its VAE."),
+        io.Image.Input(
+            "images",
+            tooltip=images,
+        ),
+        *setting_inputs(kind, advanced=False),
+        io.Boolean.Input(
+            "save",
+            default=True,
+            tooltip="Write the finished word into the embeddings folder, where every "
+            "prompt finds it. Off: it lives in this graph until saved by Save Embedding.",
+        ),
+        io.Boolean.Input(
+            "overwrite",
+            default=False,
+            tooltip="Replace an embedding of this name. Off: the node refuses before it "
+            "spends any time.",
+        ),
+        *setting_inputs(kind, advanced=True),
+        io.Combo.Input("preset", options=[NONE, *PRESETS], default=NONE, tooltip=PRESET_HELP),
+        io.String.Input(
+            "captions",
+            optional=True,
+            force_input=True,
+            tooltip=captions,
+        ),
+        io.Mask.Input(
+            "masks",
+            optional=True,
+            tooltip="Learn only where the mask is white; one for each picture. Load Image "
+            "gives transparent parts as white: put Invert Mask behind it.",
+        ),
+        EmbeddingSocket.Input(
+            "start_from",
+            optional=True,
+            tooltip="Go on from this word instead of init_words; num_vectors is its.",
+        ),
+    ]
+
+
+def loss_output() -> io.Output:
+    """The output of the losses of all steps."""
+    return LossMapSocket.Output(display_name="loss", tooltip="For the host's Plot Loss Graph.")
+
+
+def report_output() -> io.Output:
+    """The output of what is known of the word."""
+    return io.String.Output(
+        display_name="report",
+        tooltip="What is known of the word: loss by amount of noise, lengths, nearest words, "
+        "likeness to the start, and what looks unusual. For Preview as Text.",
+    )
+
+
+def name_allowed(name: list[str] | None) -> bool | str:
+    """Whether a word can be called so, as soon as the graph is queued; if not, why."""
+    try:
+        check_name(name[0] if name else "connected")
+    except InputError as error:
+        return str(error)
+    return True
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a node that trains gives.
+
+    Attributes:
+        words: one, or those of a pair.
+        losses: for the host's Plot Loss Graph.
+        preview: [1, height, width, 3].
+        prompt: `embedding:NAME` of the last word.
+        report: what is known of them.
+        shown: for the page.
+    """
+
+    words: Sequence[Embedding]
+    losses: dict[str, list[float]]
+    preview: Tensor
+    prompt: str
+    report: str
+    shown: dict[str, list[str]]
+
+
+def train_in_host(
+    kind: type[Settings],
+    hidden: Any,
+    *,
+    model: list[Any],
+    clip: list[Any],
+    vae: list[Any],
+    images: list[Tensor],
+    save: list[bool],
+    overwrite: list[bool],
+    preset: list[str],
+    captions: list[str] | None = None,
+    masks: list[Tensor] | None = None,
+    start_from: list[Embedding] | None = None,
+    **values: list[Any],
+) -> Done:
+    """Train, draw previews and save, as all nodes that train do.
+
+    The keywords are the inputs of `training_inputs`, each as the list that the host gives. The kind
+    of settings says what is learned. What was learned survives an interrupt or an error.
+
+    Raises:
+        InputError: something cannot be used; before any time is spent.
+        DivergedError: see `loop.train`.
+    """
+    chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind)}
+    settings = kind(**with_preset(preset[0], chosen))
+    task = task_of(settings)
+    if save[0] and not overwrite[0]:
+        for name in task.names(settings.name):
+            library.check_free(name)
+    word: Embedding | None = None
+    # Everything below needs tensors that can carry a gradient; the host's own calls go
+    # back into inference mode inside the adapter.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        HostModel(
+            model[0],
+            clip[0],
+            vae[0],
+            batch_size=settings.batch_size * task.words,
+            resolution=settings.resolution,
+            checkpointing=settings.checkpointing,
+        ) as frozen,
+        ExitStack() as stack,
+    ):
+        pictures = to_pictures(images, captions, masks)
+        start = start_from[0] if start_from else None
+        run = open_run(runs_folder(), settings, fingerprints(frozen, pictures, start))
+        live = LiveRun(run.folder, settings.steps, _owner(hidden))
+        found = checks(pictures, settings, frozen.text_encoders, start, task.prompts)
+        report = RunReport(found, frozen.device)
+        display = Display(live, hidden.unique_id, report)
+        # From the last to the first on the way out: what is told comes after what is written.
+        stack.callback(display.announce)
+        stack.enter_context(RUNS.add(live))
+        stack.enter_context(run)
+        try:
+            display.say(
+                f"going on from step {run.state.step}" if run.state else "encoding the pictures"
+            )
+            status = FINISHED
+            for progress, row, asked in train_and_keep(
+                run, frozen, pictures, settings, start, live.take_requests
+            ):
+                word = progress.kept
+                report.take(progress)
+                display.show(row, progress)
+                if SAVE in asked:
+                    for one in task.hand_out(word):
+                        now = one.renamed(f"{one.name[:90]}-{progress.step}")
+                        library.save(now, overwrite=True)
+                if STOP in asked:
+                    status = STOPPED
+                comfy.model_management.throw_exception_if_processing_interrupted()
+            learned = progress.kept
+            if settings.previews:
+                display.say("drawing the preview")
+            rows = draw_previews(frozen, pictures, settings, learned)
+            preview = preview_grid(pictures, settings, rows)
+            if rows:
+                learned = with_thumbnail(learned, rows[-1][0])
+            words = task.hand_out(learned)
+            for one in words if save[0] else ():
+                library.save(one, overwrite=overwrite[0])
+            run.end(status)
+        except BaseException as reason:
+            _rescue(task, word, reason)
+            raise
+        names = [one.name for one in words]
+        prompts = [f"embedding:{name}" for name in names]
+        display.say(
+            f"saved as {' and '.join(prompts)}"
+            if save[0]
+            else f"learned {' and '.join(names)}, not saved"
+        )
+    losses = [row.loss for row in live.rows]
+    shown = {"textual_inversion_run": [run.folder.id]}
+    return Done(words, {"loss": losses}, preview[None], prompts[-1], str(report), shown)
+
+
+def _owner(hidden: Any) -> dict[str, str]:
+    """Which node of which graph this is, for pages that show the same graph."""
+    graph = (hidden.extra_pnginfo or {}).get("workflow") or {}
+    return {"node": str(hidden.unique_id), "workflow": str(graph.get("id", ""))}
+
+
+def to_pictures(
+    images: Sequence[Tensor],
+    captions: Sequence[str] | None = None,
+    masks: Sequence[Tensor] | None = None,
+) -> list[Picture]:
+    """The host's batches and lists of pictures, captions and masks as single pictures.
+
+    Args:
+        images: tensors [batch, height, width, 3 or 4].
+        captions: as many texts as pictures, one for all of them, or None.
+        masks: tensors [batch, height, width] or [height, width], as many as pictures, one
+            for all of them, or None.
+
+    Raises:
+        InputError: another number of captions or masks.
+    """
+    # Clones, because the host's own are inference tensors.
+    frames = [frame.clone() for batch in images for frame in batch]
+    texts = _one_each("captions", list(captions) if captions else [None], len(frames))
+    planes = [plane.clone() for mask in masks or [] for plane in mask.view(-1, *mask.shape[-2:])]
+    covers = _one_each("masks", planes or [None], len(frames))
+    return [
+        Picture(frame, text, cover, f"picture {number}")
+        for number, (frame, text, cover) in enumerate(zip(frames, texts, covers, strict=True), 1)
+    ]
+
+
+def _one_each(what: str, values: list[Any], count: int) -> list[Any]:
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise InputError(
+            f"There are {count} pictures but {len(values)} {what}: connect one for each picture."
+        )
+    return values
+
+
+def _rescue(task: Task, word: Embedding | None, reason: BaseException) -> None:
+    """Keep what was learned before an interrupt or an error, without hiding the reason."""
+    if isinstance(reason, DivergedError):
+        word = reason.last_good
+    for one in [] if word is None else task.hand_out(word):
+        # Shortened, so that the longest allowed name does not become too long to be saved.
+        rescued = one.renamed(f"{one.name[:88]}-interrupted")
+        try:
+            path = library.save(rescued, overwrite=True)
+            logging.info("Textual inversion: what was learned is kept in %s", path.name)
+        except (OSError, InputError):
+            logging.exception("Textual inversion: what was learned could not be saved")

@@ -1,0 +1,223 @@
+"""ComfyUI's own page in Chromium: training, watching, stopping, choosing, the embeddings tab."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.client import Host
+from support.paths import ROOT
+
+pytest.importorskip("playwright", reason="the Python package playwright is not installed")
+
+from support.browser import CHROMIUM, TRAIN, browser_page, read_workflow
+
+if TYPE_CHECKING:
+    from support.browser import ComfyPage
+
+TEMPLATE = ROOT / "example_workflows" / "1-first-word.json"
+HOSTILE = "<img src=x onerror=alert(1)>"
+STRIP = ".ti-strip .ti-thumbnail"
+
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+    ),
+    # A page that is drawn while a model trains on the same processor may answer too late.
+    pytest.mark.flaky(reruns=2, reruns_delay=5),
+]
+
+
+@pytest.fixture
+def comfy(host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
+    """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
+    with browser_page(host.server.url) as page:
+        page.open()
+        yield page
+        folder = Path(os.environ.get("PAGE_PICTURES") or tmp_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"\W+", "-", request.node.name)
+        page.page.screenshot(path=folder / f"{name}.png")
+        host.interrupt()  # a test that failed leaves nothing running to the next
+        assert page.our_complaints() == []
+
+
+def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
+    """The first template with a run that is long enough to be stopped."""
+    comfy.load(read_workflow(TEMPLATE))
+    values = {"name": name, "steps": 2000, "batch_size": 1, "preview_every": 10, "save_every": 10,
+              "previews": 0, "overwrite": True, "evaluations": 100}  # fmt: skip
+    comfy.set_widgets(TRAIN, values | changes)
+    comfy.look_at(TRAIN)
+
+
+def wait_for_title(comfy: ComfyPage, beginning: str) -> None:
+    comfy.page.wait_for_function(
+        "beginning => document.querySelector('.ti-title').textContent.startsWith(beginning)",
+        arg=beginning,
+    )
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
+    host: Host, comfy: ComfyPage, design: str
+) -> None:
+    name = f"live-{design}"
+    page = comfy.page
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
+    open_template(comfy, name)
+    title = page.locator(".ti-title").first
+    assert title.inner_text().startswith("Run the graph")
+    comfy.queue()
+    page.wait_for_function(f"document.querySelectorAll('{STRIP}').length >= 2")
+    line = "document.querySelector('path.ti-smoothed').getAttribute('d')"
+    before = page.evaluate(line)
+    page.wait_for_function(f"before => {line}.length > before.length", arg=before)
+    assert title.inner_text().startswith("step ")
+
+    page.locator("button.ti-toggle.ti-rate").first.dispatch_event("click")
+    page.wait_for_selector("path.ti-rate", state="attached")
+
+    # A reload in the middle, and a second browser with the same graph.
+    comfy.open()
+    open_template(comfy, name)
+    page.wait_for_function("document.querySelector('path.ti-smoothed')")
+    wait_for_title(comfy, "step ")
+    assert page.locator(STRIP).count() >= 2
+    if design == "classic":
+        with comfy.another() as second:
+            second.open()
+            open_template(second, name)
+            second.page.wait_for_selector("path.ti-smoothed", state="attached")
+            assert second.our_complaints() == []
+
+    host.interrupt()
+    wait_for_title(comfy, "cut short")
+    done = int(re.search(r"cut short: (\d+) of", title.inner_text())[1])
+    assert done >= 20
+    comfy.queue()
+    wait_for_title(comfy, "step ")
+    step = int(re.match(r"step (\d+)", title.inner_text())[1])
+    assert step > done
+
+    # At a step that gets a picture anyway there would be nothing to see: ask until it is another.
+    extra = f"[...document.querySelectorAll('{STRIP}')].filter(b => b.dataset.step % 10).length"
+    for _ in range(60):
+        page.locator(".ti-buttons button", has_text="Sample now").first.dispatch_event("click")
+        page.wait_for_timeout(1000)
+        if page.evaluate(extra):
+            break
+    assert page.evaluate(extra)
+    page.locator(".ti-buttons button", has_text="Save now").first.dispatch_event("click")
+    page.locator(".ti-buttons button", has_text="Stop and keep").first.dispatch_event("click")
+    wait_for_title(comfy, "stopped")
+    assert (host.embeddings / f"{name}.safetensors").is_file()
+    assert list(host.embeddings.glob(f"{name}-*[0-9].safetensors"))
+    runs = host.server.base / "output" / "textual_inversion"
+    assert [path.name for path in runs.glob(f"{name}_*")] == [f"{name}_00001"]
+    wait_until_idle(host)
+
+
+def test_a_wrong_input_is_pointed_at(comfy: ComfyPage) -> None:
+    open_template(comfy, "not a name")
+    comfy.queue()
+    comfy.page.wait_for_function("window.trainNode().has_errors")
+    wrong = "window.trainNode().inputs.filter(i => i.hasErrors).map(i => i.name)"
+    assert comfy.page.evaluate(wrong) == ["name"]
+    comfy.complaints.clear()  # the page itself writes refused graphs to the console
+
+
+def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:
+    runs = host.server.base / "output" / "textual_inversion"
+    make_run(runs / "choosable_00001")
+    comfy.load({**read_workflow(TEMPLATE), "nodes": [], "links": [], "groups": []})
+    comfy.page.evaluate(
+        """() => {
+            const node = LiteGraph.createNode("TextualInversionChoose");
+            node.pos = [100, 100];
+            window.app.rootGraph.add(node);
+            const run = node.widgets.find((widget) => widget.name === "run");
+            run.value = "choosable_00001";
+            run.callback?.(run.value);
+        }"""
+    )
+    comfy.page.locator(".ti-grid-of-steps .ti-thumbnail[data-step='20']").click()
+    value = "window.app.rootGraph.nodes[0].widgets.find(w => w.name === 'step').value"
+    assert comfy.page.evaluate(value) == 20
+    saved = comfy.page.evaluate("window.app.rootGraph.serialize().nodes[0].widgets_values")
+    assert saved == ["choosable_00001", 20]
+
+
+def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
+    folder = host.embeddings
+    save_file({"emb_params": torch.rand(3, 768)}, folder / f"{HOSTILE}.safetensors")
+    save_file({"emb_params": torch.rand(2, 768)}, folder / "easynegative.safetensors")
+    save_file({"emb_params": torch.rand(1, 768)}, folder / "plain-word.safetensors")
+    page = comfy.page
+    page.on(
+        "dialog", lambda dialog: pytest.fail(f"a file's name ran as a script: {dialog.message}")
+    )
+    comfy.setting("Comfy.VueNodes.Enabled", False)
+    open_template(comfy, "unused")
+    page.evaluate(
+        "window.app.extensionManager.sidebarTab.toggleSidebarTab('textual-inversion-embeddings')"
+    )
+    page.wait_for_selector(".ti-card")
+    assert page.locator(".ti-name", has_text="<img src=x").count() == 1
+    search = page.locator(".ti-search")
+    search.fill("negative")
+    # By their files: other tests leave words of similar names in the folder.
+    negative = page.locator(".ti-card[title='easynegative.safetensors']")
+    plain = page.locator(".ti-card[title='plain-word.safetensors']")
+    assert negative.locator(".ti-kind").inner_text() == "negative"
+    assert plain.count() == 0
+
+    # Onto the graph: a negative makes another node than a positive.
+    graph = page.locator("#graph-canvas")
+    negative.drag_to(graph, target_position={"x": 1100, "y": 600})
+    node = "window.app.rootGraph.nodes.find(n => n.comfyClass === '{}')"
+    chosen = f"{node}?.widgets.find(w => w.name === 'file').value"
+    made = chosen.format("TextualInversionApplyNegative")
+    page.wait_for_function(f"{made} === 'easynegative.safetensors'")
+    search.fill("plain")
+    plain.drag_to(graph, target_position={"x": 1250, "y": 250})
+    made = chosen.format("TextualInversionLoad")
+    page.wait_for_function(f"{made} === 'plain-word.safetensors'")
+
+    # Into a prompt.
+    comfy.look_at("CLIPTextEncode")
+    prompt = page.locator("textarea.comfy-multiline-input:visible").first
+    plain.drag_to(prompt)
+    assert "embedding:plain-word" in prompt.input_value()
+
+
+def make_run(folder: Path) -> None:
+    """What a run leaves, of three steps."""
+    from PIL import Image
+
+    for part in ("words", "previews", "checkpoints"):
+        (folder / part).mkdir(parents=True)
+    (folder / "settings.json").write_text('{"settings": {"name": "choosable"}}')
+    (folder / "status.json").write_text('{"status": "finished", "step": 30, "steps": 30}')
+    for step, colour in ((10, "teal"), (20, "orange"), (30, "purple")):
+        words = {"emb_params": torch.full((1, 768), float(step))}
+        save_file(words, folder / "words" / f"step-{step:06d}.safetensors")
+        Image.new("RGB", (64, 64), colour).save(folder / "previews" / f"step-{step:06d}.png")
+    assert load_file(folder / "words" / "step-000010.safetensors")
+
+
+def wait_until_idle(host: Host) -> None:
+    """The rest of the graph runs on after the training; nothing of it belongs to the next test."""
+    import time
+
+    end = time.monotonic() + 120
+    while host.get("/prompt")["exec_info"]["queue_remaining"]:
+        assert time.monotonic() < end
+        time.sleep(0.5)

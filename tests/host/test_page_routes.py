@@ -1,0 +1,209 @@
+"""What the page asks over HTTP: the right answers, and nothing outside the two folders."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from support.client import Host
+from support.graph import Graph
+from support.training import batch, checkpoint, photos, train
+
+SECRET = b"\x89PNG concealed"
+
+
+def ask(
+    host: Host, path: str, method: str = "GET", body: object = None, **headers: str
+) -> tuple[int, str, bytes]:
+    """Status, type and body of an answer, without a client that tidies the path up."""
+    connection = http.client.HTTPConnection(urlsplit(host.server.url).netloc, timeout=60)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body is not None:
+        headers = {"Content-Type": "application/json", **headers}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, answer.getheader("Content-Type", ""), content
+
+
+def ask_json(host: Host, path: str) -> dict:
+    status, _, content = ask(host, path)
+    assert status == 200, content
+    return json.loads(content)
+
+
+@pytest.fixture(scope="module")
+def model(host: Host, sd1_checkpoint: Path) -> str:
+    return host.add_checkpoint(sd1_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def run_id(host: Host, model: str) -> str:
+    """A run that was stopped by the page after a picture and a saved word were asked for."""
+    graph = Graph()
+    node = train(
+        graph, checkpoint(graph, model), batch(graph, photos(host)), name="routed", steps=3000,
+        resolution=64,
+    )  # fmt: skip
+    queued = host.queue(graph)
+    host.wait_for_progress(queued, 2, node.id)
+    (live,) = ask_json(host, "/textual_inversion/runs")["live"]
+    assert live["owner"]["node"] == node.id
+    running = ask_json(host, f"/textual_inversion/run?id={live['id']}")
+    assert (running["status"], running["steps"], running["name"]) == ("running", 3000, "routed")
+    assert running["seconds_left"] > 0
+    for action in ("sample", "save", "stop"):
+        body = {"id": live["id"], "action": action}
+        assert ask(host, "/textual_inversion/run", "POST", body)[0] == 200
+    result = host.wait(queued, timeout=120)
+    assert result[node]["textual_inversion_run"] == [live["id"]]
+    return str(live["id"])
+
+
+def test_the_page_stops_samples_and_saves(host: Host, run_id: str) -> None:
+    runs = ask_json(host, "/textual_inversion/runs")
+    assert runs["live"] == []
+    assert run_id in runs["known"]
+    run = ask_json(host, f"/textual_inversion/run?id={run_id}")
+    step = run["step"]
+    assert run["status"] == "stopped"
+    assert [row[0] for row in run["rows"]] == list(range(1, step + 1))
+    assert run["previews"] == [step]
+    assert (
+        ask_json(host, f"/textual_inversion/run?id={run_id}&after={step - 1}")["rows"]
+        == (run["rows"][-1:])
+    )
+    assert (host.embeddings / "routed.safetensors").is_file()
+    assert (host.embeddings / f"routed-{step}.safetensors").is_file()
+    status, kind, content = ask(host, f"/textual_inversion/run/preview?id={run_id}&step={step}")
+    assert (status, kind) == (200, "image/png")
+    assert content.startswith(b"\x89PNG")
+    # The same below the prefix that the page uses.
+    assert ask_json(host, f"/api/textual_inversion/run?id={run_id}")["step"] == step
+
+
+def test_a_step_can_be_chosen(host: Host, run_id: str) -> None:
+    step = ask_json(host, f"/textual_inversion/run?id={run_id}")["step"]
+    graph = Graph()
+    chosen = graph.add("TextualInversionChoose", run=run_id, step=step)
+    graph.add("TextualInversionSave", embedding=chosen[0], name="chosen", format="safetensors",
+              overwrite=True)  # fmt: skip
+    shown = graph.add("PreviewImage", images=chosen[1])
+    result = host.run(graph)
+    assert host.fetch_image(result[shown]["images"][0]).shape == (64, 64, 3)
+    words = [host.embeddings / f"{name}.safetensors" for name in ("chosen", "routed")]
+    assert words[0].stat().st_size > 0
+    assert {k: v.tolist() for k, v in torch_file(words[0]).items()} == {
+        k: v.tolist() for k, v in torch_file(words[1]).items()
+    }
+
+
+def torch_file(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Content_Type": "text/plain"}, 403),
+        ({}, 404),  # allowed, but the run has ended
+    ],
+)
+def test_only_the_own_page_may_change_anything(
+    host: Host, run_id: str, headers: dict[str, str], status: int
+) -> None:
+    body = {"id": run_id, "action": "stop"}
+    assert ask(host, "/textual_inversion/run", "POST", body, **headers)[0] == status
+
+
+def test_nothing_is_changed_by_get(host: Host, run_id: str) -> None:
+    assert ask(host, f"/textual_inversion/run?id={run_id}&action=stop")[0] == 200
+    for path in ("runs", "run/preview", "embeddings", "embeddings/preview"):
+        assert ask(host, f"/textual_inversion/{path}", "POST", {})[0] == 405
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"id": 1, "action": "stop"}, {"id": "x"}, "x"])
+def test_nonsense_is_refused(host: Host, body: object) -> None:
+    status, kind, _ = ask(
+        host, "/textual_inversion/run", "POST", body, Content_Type="application/json"
+    )
+    assert status in (400, 404)
+    assert kind.startswith("application/json")
+
+
+def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
+    base = host.server.base
+    outside = base / "outside_00001"
+    for part in ("words", "previews", "checkpoints"):
+        (outside / part).mkdir(parents=True)
+    (outside / "previews" / "step-000001.png").write_bytes(SECRET)
+    (outside / "settings.json").write_text('{"settings": {"name": "concealed"}}')
+    runs = base / "output" / "textual_inversion"
+    (runs / "linked_00001").symlink_to(outside, target_is_directory=True)
+    own = runs / "own_00001"
+    own.mkdir()
+    (own / "previews").symlink_to(outside / "previews", target_is_directory=True)
+    (own / "settings.json").symlink_to(outside / "settings.json")
+    (own / "loss.csv").symlink_to(outside / "settings.json")
+    (runs / run_id / "previews" / "step-999999.png").symlink_to(
+        outside / "previews" / "step-000001.png"
+    )
+    ids = ["linked_00001", "own_00001", "../../outside_00001", "..%2F..%2Foutside_00001",
+           str(outside), "..", ".", "", "outside_00001",
+           f"{run_id}/../../../outside_00001"]  # fmt: skip
+    for run in ids:
+        for path in (f"run?id={quote(run)}", f"run/preview?id={quote(run)}&step=1"):
+            status, _, content = ask(host, f"/textual_inversion/{path}")
+            assert b"concealed" not in content
+            assert status == 404 or (run == "own_00001" and path.startswith("run?")), path
+    for step in ("999999", "-1", "1e3", "²", "../1", "9" * 30):
+        path = f"/textual_inversion/run/preview?id={run_id}&step={quote(step)}"
+        assert ask(host, path)[0] == 404
+    assert "linked_00001" not in ask_json(host, "/textual_inversion/runs")["known"]
+
+    (base / "secret.preview.png").write_bytes(SECRET)
+    save_file({"emb_params": torch.zeros(1, 768)}, base / "secret.safetensors")
+    (host.embeddings / "linked.safetensors").symlink_to(base / "secret.safetensors")
+    for file in ("../secret.safetensors", "../../secret.safetensors", "linked.safetensors",
+                 str(base / "secret.safetensors"), "", "..", "/etc/passwd"):  # fmt: skip
+        status, _, content = ask(host, f"/textual_inversion/embeddings/preview?file={quote(file)}")
+        assert status == 404
+        assert b"concealed" not in content
+    files = [card["file"] for card in ask_json(host, "/textual_inversion/embeddings")]
+    assert "linked.safetensors" not in files
+
+
+def test_cards(host: Host) -> None:
+    folder = host.embeddings
+    name = "<img src=x onerror=alert(1)>"
+    save_file({"emb_params": torch.rand(3, 768)}, folder / f"{name}.safetensors")
+    save_file({"clip_l": torch.rand(2, 768), "clip_g": torch.rand(2, 1280)},
+              folder / "my-negative.safetensors")  # fmt: skip
+    Image.new("RGB", (4000, 3000), "teal").save(folder / "my-negative.preview.png")
+    (folder / "broken.safetensors").write_bytes(b"nothing")
+    cards = {card["file"]: card for card in ask_json(host, "/textual_inversion/embeddings")}
+    negative = cards["my-negative.safetensors"]
+    assert negative["negative"] is True
+    assert (negative["family"], negative["vectors"]) == ("SDXL", 2)
+    assert (negative["prompt"], negative["preview"]) == ("embedding:my-negative", True)
+    assert cards[f"{name}.safetensors"]["vectors"] == 3
+    assert "broken.safetensors" in cards["broken.safetensors"]["error"]
+    status, kind, content = ask(
+        host, "/textual_inversion/embeddings/preview?file=my-negative.safetensors"
+    )
+    assert (status, kind) == (200, "image/jpeg")
+    assert len(content) < 300_000
+    assert ask(host, "/textual_inversion/embeddings/preview?file=broken.safetensors")[0] == 404

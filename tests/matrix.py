@@ -1,0 +1,77 @@
+"""Runs some of the host's tests in older versions of ComfyUI, and writes what came out.
+
+    python tests/matrix.py             # all versions
+    python tests/matrix.py 0.16.3      # this one; the others' lines stay
+
+Each version runs in the Python that runs this, so with the packages of the newest one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from support.comfyui import CARRIERS, cached_comfyui
+from support.paths import ROOT
+
+RESULTS = ROOT / "docs" / "hosts.md"
+TESTS = (
+    "tests/host/test_server_smoke.py",
+    "tests/host/test_train_node.py::test_train_save_and_use[sd1_checkpoint]",
+    "tests/host/test_families.py",
+)
+CHOICE = "not test_families or [sd1] or [flux-schnell]"
+HEAD = """# Versions of ComfyUI
+
+What `python tests/matrix.py` found on a CPU, in the Python packages of the newest version: the
+server with the nodes, a word trained and used in a graph, and all that the tests of families show
+for Stable Diffusion 1 and Flux.1.
+
+| ComfyUI | Passed | Failed | Skipped | Tested on |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def main(versions: Sequence[str]) -> int:
+    """Test versions one after the other; returns the exit code."""
+    results = _known()
+    for version in versions or CARRIERS:
+        results[version] = _test(version)
+        print(results[version], flush=True)
+        lines = [results[v] for v in CARRIERS if v in results]
+        RESULTS.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    return 0
+
+
+def _known() -> dict[str, str]:
+    """The lines of earlier runs, by version."""
+    if not RESULTS.exists():
+        return {}
+    text = RESULTS.read_text(encoding="utf-8")
+    return {m[1]: m[0] for m in re.finditer(r"^\| (\d[\d.]+) \|.*$", text, re.MULTILINE)}
+
+
+def _test(version: str) -> str:
+    environment = {**os.environ, "COMFYUI_PATH": str(cached_comfyui(version)), "CI": "true"}
+    with tempfile.TemporaryDirectory() as work:
+        report = Path(work) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
+        subprocess.run([*command, "-k", CHOICE, *TESTS], cwd=ROOT, env=environment, check=False)
+        counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+        if report.exists():
+            for suite in ElementTree.parse(report).iter("testsuite"):
+                counts = {key: counts[key] + int(suite.get(key, 0)) for key in counts}
+    failed = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - failed - counts["skipped"]
+    return f"| {version} | {passed} | {failed} | {counts['skipped']} | {date.today()} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

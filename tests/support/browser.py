@@ -1,0 +1,140 @@
+"""ComfyUI's page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
+"""Where a browser is; Playwright brings none of its own."""
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+TRAIN = "TextualInversionTrain"
+
+_HELPERS = """
+window.trainNode = () =>
+  window.app.rootGraph.nodes.find((node) => node.comfyClass === "TextualInversionTrain");
+"""
+
+
+class ComfyPage:
+    """A page of one server, with what its console complained about."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.set_default_timeout(120_000)
+
+    def open(self) -> None:
+        """Open or reload the page, and wait until a graph can be worked with."""
+        # Else a dialog of templates covers everything at the first start.
+        request = Request(
+            f"{self.url}/api/settings",
+            b'{"Comfy.TutorialCompleted": true}',
+            {"Content-Type": "application/json"},
+        )
+        urlopen(request).close()
+        self.page.goto(self.url)
+        self.page.wait_for_function("window.app?.isGraphReady && window.app.extensionManager")
+        # The page opens a graph by itself, the last one or its own, after it says it is ready.
+        self.page.wait_for_function("window.app.rootGraph.nodes.length > 0")
+        self.page.wait_for_timeout(500)
+        self.page.evaluate(_HELPERS)
+
+    @contextmanager
+    def another(self) -> Iterator[ComfyPage]:
+        """A second browser of the same server, which shares nothing with this one."""
+        browser = self.page.context.browser
+        assert browser is not None
+        context = browser.new_context(viewport=self.page.viewport_size)
+        try:
+            yield ComfyPage(context.new_page(), self.url)
+        finally:
+            context.close()
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow as if it had been chosen."""
+        self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
+
+    def set_widgets(self, node_class: str, values: dict[str, Any]) -> None:
+        """Give values to the inputs of all nodes of a class."""
+        self.page.evaluate(
+            """([type, values]) => {
+                for (const node of window.app.rootGraph.nodes)
+                    if (node.comfyClass === type)
+                        for (const widget of node.widgets)
+                            if (widget.name in values) widget.value = values[widget.name];
+            }""",
+            [node_class, values],
+        )
+
+    def look_at(self, node_class: str) -> None:
+        """Move the graph so that a node is seen; what is not seen is not drawn."""
+        self.page.evaluate(
+            """type => {
+                const node = window.app.rootGraph.nodes.find((node) => node.comfyClass === type);
+                const { ds } = window.app.canvas;
+                ds.scale = 0.75;
+                ds.offset = [500 - node.pos[0], 120 - node.pos[1]];
+                window.app.canvas.setDirty(true, true);
+            }""",
+            node_class,
+        )
+
+    def queue(self) -> None:
+        """Press Run."""
+        self.page.evaluate("window.app.queuePrompt(0)")
+
+    def setting(self, name: str, value: Any) -> None:
+        """Change one of the page's own settings."""
+        self.page.evaluate(
+            "([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value]
+        )
+
+    def our_complaints(self) -> list[str]:
+        """What the console said that has to do with this pack."""
+        ours = ("textual", "ti-", "extensions/comfyui-textual-inversion")
+        return [
+            text
+            for text in self.complaints
+            # A message about a run can come before the page has loaded any extension.
+            if any(part in text for part in ours) and "Unhandled message" not in text
+        ]
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            where = message.location.get("url", "")
+            self.complaints.append(f"{message.type}: {message.text} ({where})")
+
+
+@contextmanager
+def browser_page(url: str, width: int = 1500, height: int = 950) -> Iterator[ComfyPage]:
+    """A browser of its own, without anything that another one has stored."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": width, "height": height})
+        try:
+            yield ComfyPage(page, url)
+        finally:
+            browser.close()
+
+
+def read_workflow(path: Path) -> dict[str, Any]:
+    """A template."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

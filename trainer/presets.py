@@ -1,0 +1,138 @@
+"""Recipes by name: settings that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NONE = "none"
+"""In place of a preset's name: the settings as they stand."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe.
+
+    Attributes:
+        help: for what, in a few words.
+        values: names of settings and what they become; all others stay as they are.
+    """
+
+    help: str
+    values: Mapping[str, Any]
+
+
+_SPHERE: Mapping[str, Any] = {
+    "optimizer": "sphere",
+    "schedule": "cosine",
+    "averaging": "last quarter",
+    "timesteps": "window",
+    "weighting": "none",
+    "noise_offset": 0.0,
+    "initialization": "words",
+    "accumulate": 1,
+}
+"""Direction only, on the timesteps that teach most (arXiv 2512.13672, 2503.14868)."""
+
+_CLASSIC: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "schedule": "constant",
+    "averaging": "none",
+    "timesteps": "all",
+    "weighting": "none",
+    "noise_offset": 0.0,
+    "initialization": "words",
+    "accumulate": 1,
+    "clip_gradient": 0.0,
+    "flip": False,
+    "pull": 0.0,
+    "renorm": False,
+    "progressive": False,
+    "context": 0.0,
+    "stop_early": False,
+    "keep": "last",
+}
+"""What the first trainers have in common."""
+
+PRESETS: Mapping[str, Preset] = {
+    "fast": Preset(
+        "a minute or two on a GPU",
+        {**_SPHERE, "steps": 250, "batch_size": 2, "learning_rate": "0.04"},
+    ),
+    "balanced": Preset(
+        "more pictures seen, for more likeness",
+        {**_SPHERE, "steps": 500, "batch_size": 4, "learning_rate": "0.04"},
+    ),
+    "style": Preset(
+        "balanced, for a style",
+        {**_SPHERE, "learn": "style", "steps": 500, "batch_size": 4, "learning_rate": "0.04"},
+    ),
+    # arXiv 2208.01618: batches of 4 on two GPUs, a base rate of 0.005 times both.
+    "paper": Preset(
+        "the original paper's",
+        {
+            **_CLASSIC,
+            "steps": 5000,
+            "batch_size": 4,
+            "accumulate": 2,
+            "learning_rate": "0.04",
+            "flip": True,
+        },
+    ),
+    # The README of examples/textual_inversion: 5e-4, scaled by batch and accumulation.
+    "diffusers": Preset(
+        "the script of diffusers",
+        {
+            **_CLASSIC,
+            "steps": 3000,
+            "batch_size": 1,
+            "accumulate": 4,
+            "learning_rate": "0.002",
+            "flip": True,
+        },
+    ),
+    # The train tab as it opens, but for its 100,000 steps, which mean "until I stop it".
+    "A1111": Preset(
+        "AUTOMATIC1111's train tab",
+        {**_CLASSIC, "steps": 5000, "batch_size": 1, "learning_rate": "0.005"},
+    ),
+    # The example of docs/train_ti_README.
+    "kohya": Preset(
+        "the example of kohya's scripts",
+        {
+            **_CLASSIC,
+            "steps": 1600,
+            "batch_size": 1,
+            "learning_rate": "1e-6",
+            "clip_gradient": 1.0,
+        },
+    ),
+    # The preset "sd 1.5 embedding"; its 100 epochs, of 20 pictures.
+    "onetrainer": Preset(
+        "OneTrainer's preset for SD 1.5",
+        {
+            **_CLASSIC,
+            "steps": 2000,
+            "batch_size": 1,
+            "learning_rate": "3e-4",
+            "clip_gradient": 1.0,
+        },
+    ),
+}
+
+HELP = (
+    "A recipe: sets some of the settings, whatever they are here, and leaves the others. "
+    + "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    + "."
+)
+
+
+def with_preset(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those of a preset in place of their own.
+
+    Args:
+        name: a key of `PRESETS`, or `NONE`.
+        values: name of a setting -> value.
+    """
+    return {**values, **(PRESETS[name].values if name != NONE else {})}

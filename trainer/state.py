@@ -1,0 +1,186 @@
+"""Everything that a run carries from one step to the next, and its file.
+
+Whatever remembers something between steps (vectors, optimizer, averages, counters) has the two
+methods that PyTorch gave them, `state_dict` and `load_state_dict`; the loop names each of them
+once. Random numbers need no place here: they follow from the seed and the number of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from .embedding import Embedding
+from .errors import InputError
+from .whole_files import write_whole
+
+Tree = Any
+"""Dictionaries, lists and tuples of tensors, numbers, texts, booleans and None."""
+
+
+class Stateful(Protocol):
+    """A part of a run that remembers something between steps."""
+
+    def state_dict(self) -> Mapping[str, Tree]:
+        """All that it remembers."""
+
+    def load_state_dict(self, state_dict: dict[str, Tree]) -> Any:
+        """Remember that again."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A run between two steps; `train(..., resume=state)` goes on as if it had never stopped.
+
+    Attributes:
+        step: steps done.
+        parts: name of each part -> what it remembers, a tree with tensors on the CPU.
+    """
+
+    step: int
+    parts: Mapping[str, Tree]
+
+    @classmethod
+    def of(cls, step: int, parts: Mapping[str, Stateful]) -> TrainingState:
+        """A snapshot that later steps do not change."""
+        return cls(step, {name: _snapshot(part.state_dict()) for name, part in parts.items()})
+
+    def restore(self, parts: Mapping[str, Stateful]) -> None:
+        """Put every part back to where it was.
+
+        Raises:
+            InputError: the parts are those of another kind of run.
+        """
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(_snapshot(self.parts[name]))
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                "The checkpoint is of a run with other settings, or of another version: start "
+                "anew, without resuming."
+            ) from error
+
+
+@dataclass
+class Record:
+    """What the loop remembers of its losses and words, beside what it trains.
+
+    Attributes:
+        smoothed: running average of the loss.
+        lowest: the lowest evaluation so far.
+        evaluations: all so far, in the order of time.
+        seconds: spent on steps so far.
+        last: the embedding after the last step.
+        best: the embedding of the lowest evaluation.
+    """
+
+    smoothed: float = math.nan
+    lowest: float = math.inf
+    evaluations: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    last: Embedding | None = None
+    best: Embedding | None = None
+
+    def state_dict(self) -> dict[str, Tree]:
+        """See `Stateful`."""
+        return {k: _as_tree(v) if isinstance(v, Embedding) else v for k, v in vars(self).items()}
+
+    def load_state_dict(self, state_dict: dict[str, Tree]) -> None:
+        """See `Stateful`."""
+        for key in vars(self):
+            value = state_dict[key]
+            setattr(self, key, Embedding(**value) if isinstance(value, dict) else value)
+
+
+def save_state(state: TrainingState, path: Path) -> None:
+    """Write a checkpoint, in full or not at all: safetensors, with all but the tensors as JSON.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = _flatten({"step": state.step, **state.parts}, "", tensors)
+    content = safetensors.torch.save(tensors, {"format": FORMAT, "state": json.dumps(tree)})
+    write_whole(path, content)
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: not a checkpoint, or a damaged one.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            notes = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if notes.get("format") != FORMAT:
+            raise ValueError("another format")
+        parts = _unflatten(json.loads(notes["state"]), tensors)
+        return TrainingState(int(parts.pop("step")), parts)
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"“{path.name}” is no checkpoint of a training run, or is damaged: choose another, "
+            "or start anew."
+        ) from error
+
+
+FORMAT = "textual-inversion-state-1"
+
+
+def _as_tree(embedding: Embedding) -> Tree:
+    return {
+        "name": embedding.name,
+        "vectors": dict(embedding.vectors),
+        "metadata": dict(embedding.metadata),
+    }
+
+
+def _snapshot(tree: Tree) -> Tree:
+    """The same tree with tensors of its own, on the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, Mapping):
+        return {key: _snapshot(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_snapshot(value) for value in tree)
+    return tree
+
+
+def _flatten(tree: Tree, path: str, tensors: dict[str, Tensor]) -> Tree:
+    """The tree as JSON, in which names stand for the tensors; those are added to `tensors`.
+
+    Dictionaries become lists of pairs, because an optimizer's have numbers as keys.
+    """
+    if isinstance(tree, Tensor):
+        tensors[path] = tree.contiguous()
+        return {"tensor": path}
+    if isinstance(tree, Mapping):
+        pairs = [[key, _flatten(value, f"{path}.{key}".strip("."), tensors)]
+                 for key, value in tree.items()]  # fmt: skip
+        return {"dict": pairs}
+    if isinstance(tree, list | tuple):
+        values = [_flatten(value, f"{path}.{i}", tensors) for i, value in enumerate(tree)]
+        return values if isinstance(tree, list) else {"tuple": values}
+    return tree
+
+
+def _unflatten(tree: Tree, tensors: Mapping[str, Tensor]) -> Tree:
+    if isinstance(tree, list):
+        return [_unflatten(value, tensors) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(_unflatten(value, tensors) for value in content)
+    return {key: _unflatten(value, tensors) for key, value in content}

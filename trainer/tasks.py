@@ -1,0 +1,179 @@
+"""What a run learns: everything in which runs of the one loop differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
+
+from .captions import prompts_of
+from .embedding import Embedding
+from .initial import initial_vectors
+from .model import FrozenModel, TextEncoder, TokenizedPrompt
+from .settings import Settings
+
+Rows = Mapping[str, Tensor]
+"""Encoder key -> float32 [vectors, width]."""
+
+
+class Scene(NamedTuple):
+    """What to draw as a preview: a prompt and a negative prompt."""
+
+    prompt: str
+    negative: str = ""
+
+
+PREVIEWS: Mapping[str, Sequence[str]] = {
+    "object": (
+        "a photo of a [name]",
+        "a photo of a [name] on a beach",
+        "an oil painting of a [name]",
+        "a [name] made of wood",
+    ),
+    "style": (
+        "a cat in the style of [name]",
+        "a house in the style of [name]",
+        "a portrait in the style of [name]",
+        "a landscape in the style of [name]",
+    ),
+}
+"""The word as it was trained, then in places where only a word that listens looks right."""
+
+
+class Task(Protocol):
+    """Where learning starts, from which prompts, and what prediction is to be right."""
+
+    @property
+    def words(self) -> int:
+        """How many words share the rows that the loop trains, in equal parts."""
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether one of them is for negative prompts."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the metadata says of what is learned."""
+
+    def initial(
+        self, encoders: Sequence[TextEncoder], settings: Settings, start: Embedding | None
+    ) -> dict[str, Tensor]:
+        """The rows before the first step: encoder key -> float32 [words · vectors, width].
+
+        Raises:
+            InputError: `start` does not fit the model, or words of the settings have no token.
+        """
+
+    def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
+        """The prompts to draw from for the picture of this number.
+
+        Raises:
+            InputError: the caption cannot be learned from.
+        """
+
+    def predict(
+        self,
+        model: FrozenModel,
+        noisy: Tensor,
+        timesteps: Tensor,
+        prompts: Sequence[str],
+        tokenized: Mapping[str, TokenizedPrompt],
+        vectors: Mapping[str, Tensor],
+    ) -> Tensor:
+        """What is to match the noise (or v, or the flow) of the pictures, like `noisy`.
+
+        Args:
+            model: the frozen model.
+            noisy: float32 latents [batch, channels, h, w].
+            timesteps: int64 [batch].
+            prompts: of each picture, from `prompts`.
+            tokenized: prompt -> its tokens, also for prompts that no picture has.
+            vectors: the rows being trained.
+        """
+
+    def split(self, vectors: Mapping[str, Tensor]) -> tuple[Rows, Rows]:
+        """The rows of the word in the prompt, and of the word in the negative prompt."""
+
+    def scenes(self, captions: Sequence[str | None], settings: Settings) -> Sequence[Scene]:
+        """What previews draw; captions are those of the pictures."""
+
+    def names(self, name: str) -> Sequence[str]:
+        """What the words are called, where the settings say `name`."""
+
+    def hand_out(self, learned: Embedding) -> Sequence[Embedding]:
+        """The words in what the loop has learned, in the order of `names`."""
+
+
+class TokenizedPrompts(dict[str, TokenizedPrompt]):
+    """Prompts tokenised once, when they are first asked for.
+
+    Args:
+        model: whose tokenizer to use.
+        num_vectors: how many places to keep for the word.
+    """
+
+    def __init__(self, model: FrozenModel, num_vectors: int) -> None:
+        super().__init__()
+        self._model, self._num_vectors = model, num_vectors
+
+    def __missing__(self, prompt: str) -> TokenizedPrompt:
+        tokens = self[prompt] = self._model.tokenize(prompt, self._num_vectors)
+        return tokens
+
+
+class Word:
+    """A word for what the pictures show: textual inversion as published (arXiv 2208.01618)."""
+
+    words: ClassVar[int] = 1
+    has_negative: ClassVar[bool] = False
+    notes: ClassVar[Mapping[str, str]] = {}
+
+    def initial(
+        self, encoders: Sequence[TextEncoder], settings: Settings, start: Embedding | None
+    ) -> dict[str, Tensor]:
+        """See `Task`."""
+        return initial_vectors(encoders, settings.init_words, settings.num_vectors, start)
+
+    def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
+        """See `Task`."""
+        return prompts_of(caption, settings, number)
+
+    def predict(
+        self,
+        model: FrozenModel,
+        noisy: Tensor,
+        timesteps: Tensor,
+        prompts: Sequence[str],
+        tokenized: Mapping[str, TokenizedPrompt],
+        vectors: Mapping[str, Tensor],
+    ) -> Tensor:
+        """See `Task`: the plain prediction."""
+        return predict(model, noisy, timesteps, [tokenized[p] for p in prompts], vectors)
+
+    def split(self, vectors: Mapping[str, Tensor]) -> tuple[Rows, Rows]:
+        """See `Task`."""
+        return vectors, vectors
+
+    def scenes(self, captions: Sequence[str | None], settings: Settings) -> Sequence[Scene]:
+        """See `Task`."""
+        return [Scene(prompt) for prompt in PREVIEWS[settings.learn]]
+
+    def names(self, name: str) -> Sequence[str]:
+        """See `Task`."""
+        return [name]
+
+    def hand_out(self, learned: Embedding) -> Sequence[Embedding]:
+        """See `Task`."""
+        return [learned]
+
+
+def predict(
+    model: FrozenModel,
+    noisy: Tensor,
+    timesteps: Tensor,
+    tokens: Sequence[TokenizedPrompt],
+    vectors: Mapping[str, Tensor],
+) -> Tensor:
+    """The network's prediction for these prompts, without guidance; like `noisy`."""
+    return model.predict(noisy, timesteps, model.encode_prompts(tokens, vectors))

@@ -56,8 +56,9 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         word = _choose(words, name)
         other_half = _other_half(path, word, words[word])
         vectors = by_encoder([*words[word], *other_half])
-    stem = path.stem.removesuffix("_2") if other_half else path.stem
-    in_file = _plain(word) if len(words) > 1 or stem in _GENERIC_STEMS else ""
+    ((base, _, steps),) = _HALF.findall(path.stem)
+    stem = f"{base}{steps}" if other_half else path.stem
+    in_file = _plain(word) if len(words) > 1 or base == _GENERIC_STEM else ""
     return Embedding(_plain(name or "") or in_file or stem, vectors, metadata)
 
 
@@ -126,8 +127,11 @@ PICTURE_SUFFIXES = frozenset({".png", ".webp"})
 READABLE_SUFFIXES = _SAFETENSORS | _TORCH | PICTURE_SUFFIXES
 """The suffixes of files that `read_embedding` tries, in lower case."""
 
-_GENERIC_STEMS = frozenset({"learned_embeds", "learned_embeds_2"})
-"""The names that diffusers gives to every file; the word inside tells more."""
+_GENERIC_STEM = "learned_embeds"
+"""The name that diffusers gives to every file; the word inside tells more."""
+
+_HALF = re.compile(r"\A(.*?)(_2)?(-steps-[0-9]+)?\Z", re.DOTALL)
+"""How diffusers names files: `_2` for SDXL's second encoder; the steps, if there were more."""
 
 _MEGABYTE = 1024 * 1024
 _MAX_TENSORS = 10_000
@@ -239,7 +243,8 @@ def _plain(word: str) -> str:
 
 def _other_half(path: Path, word: str, labelled: Labelled) -> Labelled:
     """What diffusers saved of the same word for the other encoder of SDXL, in the file beside."""
-    other = path.with_stem(path.stem[:-2] if path.stem.endswith("_2") else f"{path.stem}_2")
+    ((base, second, steps),) = _HALF.findall(path.stem)
+    other = path.with_stem(f"{base}{'' if second else '_2'}{steps}")
     if not word.strip("*") or not other.is_file():
         return []
     with _refusals_of(other):

@@ -178,6 +178,16 @@ def test_pair_has_the_name_of_its_first_file(tmp_path: Path) -> None:
     assert {read_embedding(path).name for path in tmp_path.iterdir()} == {"my-cat"}
 
 
+@pytest.mark.parametrize("read", ["learned_embeds-steps-500", "learned_embeds_2-steps-500"])
+def test_pair_of_diffusers_on_the_way(read: str, tmp_path: Path) -> None:
+    for steps in (500, 1000):
+        write({"<cat>": L + steps}, tmp_path / f"learned_embeds-steps-{steps}.safetensors")
+        write({"<cat>": G + steps}, tmp_path / f"learned_embeds_2-steps-{steps}.safetensors")
+    embedding = read_embedding(tmp_path / f"{read}.safetensors")
+    assert_vectors(embedding, {"clip_l": L + 500, "clip_g": G + 500})
+    assert embedding.name == "cat"
+
+
 def test_damaged_half_is_not_passed_over(tmp_path: Path) -> None:
     write({"<cat>": L}, tmp_path / "learned_embeds.bin")
     (tmp_path / "learned_embeds_2.bin").write_bytes(b"half a file")

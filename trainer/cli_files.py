@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from .embedding import Embedding, check_name
+from .encoding import ONETRAINER
 from .errors import InputError
 from .files import FORMATS, read_embedding, write_embedding
 from .inspection import Vocabulary, inspect
@@ -32,6 +33,11 @@ def add_convert(commands: Any) -> None:
         help=f"The new file; its suffix chooses the format, its name is the word ({formats}).",
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
+    parser.add_argument(
+        "--onetrainer",
+        action="store_true",
+        help=f"Name the tensors of a {ONETRAINER.suffix} file for {ONETRAINER.help}.",
+    )
 
 
 def add_inspect(commands: Any) -> None:
@@ -94,7 +100,8 @@ def _run_convert(options: argparse.Namespace) -> int:
     word = read_embedding(options.source, options.word).renamed(check_name(target.stem))
     if not target.parent.is_dir():
         raise InputError(f"There is no folder “{target.parent}”: make it first.")
-    write_embedding(word, target, overwrite=options.overwrite)
+    layout = ONETRAINER if options.onetrainer else None
+    write_embedding(word, target, overwrite=options.overwrite, format=layout)
     print(target)
     return 0
 

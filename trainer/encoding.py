@@ -37,12 +37,21 @@ class Format:
 
 
 def _encode_safetensors(embedding: Embedding) -> bytes:
-    tensors = {key: rows.contiguous() for key, rows in embedding.vectors.items()}
+    # AUTOMATIC1111 wants one tensor of this name; the width tells the encoder again.
+    return _named_tensors(embedding, "emb_params", {})
+
+
+def _encode_onetrainer(embedding: Embedding) -> bytes:
+    return _named_tensors(embedding, "emp_params", {"t5xxl": "t5"})
+
+
+def _named_tensors(embedding: Embedding, only: str, names: Mapping[str, str]) -> bytes:
+    """A safetensors file; `only` is the name of the one tensor of SD1 and SD2."""
+    tensors = {names.get(k, k): rows.contiguous() for k, rows in embedding.vectors.items()}
     if len(tensors) == 1:
         key, rows = next(iter(tensors.items()))
-        # AUTOMATIC1111 wants one tensor of this name; the width tells the encoder again.
         if key in ("clip_l", "clip_h") and KEY_OF_WIDTH.get(rows.shape[1]) == key:
-            tensors = {"emb_params": rows}
+            tensors = {only: rows}
     content = save(tensors, dict(embedding.metadata))
     if int.from_bytes(content[:8], "little") > MAX_HEADER:
         raise Refused("has more than 2 MB of notes: use a smaller thumbnail.")
@@ -114,3 +123,10 @@ FORMATS: Mapping[str, Format] = {
     ),
 }
 """Id of a format -> how it is written; the first is the one to prefer."""
+
+ONETRAINER = Format(
+    ".safetensors",
+    "OneTrainer, and diffusers' scripts for Flux; ComfyUI does not find T5's vectors in it",
+    _encode_onetrainer,
+)
+"""Beside `FORMATS`: only for who goes on training there, as others read less of it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from .embedding import Embedding
-from .encoding import FORMATS, MAX_HEADER
+from .encoding import FORMATS, MAX_HEADER, Format
 from .errors import InputError
 from .layouts import Content, Labelled, Words, by_encoder, find_words
 from .picture_files import read_picture
@@ -89,33 +89,37 @@ def read_notes(path: Path) -> dict[str, str]:
     return {}
 
 
-def write_embedding(embedding: Embedding, path: Path, *, overwrite: bool = False) -> None:
+def write_embedding(
+    embedding: Embedding, path: Path, *, overwrite: bool = False, format: Format | None = None
+) -> None:
     """Write an embedding, in full or not at all.
 
     Args:
         embedding: what to write.
-        path: where; the suffix chooses the format, see `FORMATS`. The folder must exist.
-        overwrite: replace a file with other vectors. A file with the same ones is left alone.
+        path: where. The folder must exist.
+        overwrite: replace a file with other vectors. A file with the same ones is left alone,
+            unless a format is given.
+        format: how; else the suffix chooses it, see `FORMATS`.
 
     Raises:
         InputError: the file exists, the format cannot hold the embedding, or the disk
             refuses; the folder is as it was.
     """
-    formats = {format.suffix: format for format in FORMATS.values()}
-    format = formats.get(path.suffix.lower())
-    if format is None:
+    formats = {known.suffix: known for known in ([format] if format else FORMATS.values())}
+    chosen = formats.get(path.suffix.lower())
+    if chosen is None:
         raise InputError(
             f"“{path.name}” needs a suffix that names its format: {', '.join(formats)}."
         )
     if path.exists() and not overwrite:
-        if _same_vectors(path, embedding):
+        if format is None and _same_vectors(path, embedding):
             return
         raise InputError(
             f"“{path.name}” exists already: choose another name, or allow to overwrite it."
         )
     try:
         by_encoder([(key, rows) for key, rows in embedding.vectors.items()])
-        content = format.encode(embedding)
+        content = chosen.encode(embedding)
     except Refused as reason:
         raise InputError(f"The embedding “{embedding.name}” {reason}") from None
     write_whole(path, content)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from textual_inversion.trainer import cli
 from textual_inversion.trainer.cli_files import FILE_COMMANDS
 from textual_inversion.trainer.embedding import Embedding
@@ -74,6 +74,27 @@ def test_convert_to_every_format(source: Path, tmp_path: Path, capsys) -> None:
 def other(folder: Path) -> Path:
     save_file({"emb_params": torch.ones(1, 768)}, folder / "ones.safetensors")
     return folder / "ones.safetensors"
+
+
+def test_convert_for_onetrainer(source: Path, tmp_path: Path, capsys) -> None:
+    """It spells one name as no other tool, and calls T5 otherwise than ComfyUI does."""
+    flux = tmp_path / "flux.safetensors"
+    save_file({"clip_l": torch.ones(2, 768), "t5xxl": torch.ones(2, 4096)}, flux)
+    for given, names in ((source, {"emp_params"}), (flux, {"clip_l", "t5"})):
+        target = tmp_path / f"for-{given.stem}.safetensors"
+        assert cli.main(["convert", str(given), str(target), "--onetrainer"], FILE_COMMANDS) == 0
+        assert set(load_file(target)) == names
+        before, after = (read_embedding(path) for path in (given, target))
+        assert after.renamed(before.name).fingerprint == before.fingerprint
+        back = ["convert", str(target), str(tmp_path / "back" / target.name)]
+        (tmp_path / "back").mkdir(exist_ok=True)
+        assert cli.main(back, FILE_COMMANDS) == 0
+        assert set(load_file(back[-1])) == set(load_file(given))
+    # The same vectors, but not as they are asked for.
+    existing = refused(capsys, "convert", source, source, "--onetrainer")
+    assert "exists already" in existing
+    wrong = refused(capsys, "convert", source, tmp_path / "new.pt", "--onetrainer")
+    assert wrong.strip().endswith("needs a suffix that names its format: .safetensors.")
 
 
 def test_convert_refuses(source: Path, tmp_path: Path, capsys) -> None:

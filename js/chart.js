@@ -11,7 +11,7 @@ export const SERIES = [
   { key: "rate", column: RATE, label: "learning rate", shown: false },
 ];
 
-const MARGIN = { left: 46, right: 8, top: 6, bottom: 18 };
+const MARGIN = { left: 46, right: 14, top: 6, bottom: 18 };
 
 /** The value below which a share of the sorted values lies. */
 export function quantile(sorted, share) {

@@ -75,7 +75,7 @@ export class Panel {
       element("div", { className: "ti-progress" }, this.bar),
       element("div", { className: "ti-middle" },
         element("div", { className: "ti-losses" }, this.chart,
-          element("div", { className: "ti-legend" }, ...toggles, this.hint)),
+          element("div", { className: "ti-legend" }, ...toggles), this.hint),
         this.pictures),
       element("div", { className: "ti-buttons" }, ...this.buttons));
     // The canvas must neither pan nor zoom when the panel is used.

@@ -36,7 +36,7 @@ export function headline(run) {
   const steps = `${run.step} of ${run.steps} steps`;
   if (run.status === "finished") return `finished: ${run.step} steps`;
   if (run.status === "stopped") return `stopped and kept: ${steps}`;
-  const reason = run.message ? ` (${run.message})` : "";
+  const reason = run.message ? ` (${run.message.replace(/\.$/, "")})` : "";
   return `cut short: ${steps}${reason}. Run again to go on.`;
 }
 

@@ -63,7 +63,7 @@ function addTrainingPanel(node) {
   const widget = node.addDOMWidget("training", "textual_inversion_training", panel.root, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => 350,
+    getMinHeight: () => 390,
   });
   // Without this the values of all other widgets would move in saved graphs.
   widget.serialize = false;

@@ -50,7 +50,7 @@ test("the row under the mouse", () => {
   const rows = [row(10, 1), row(50, 2), row(100, 3)];
   assert.equal(nearestRow(rows, 100, SIZE, 1000)[0], 100);
   assert.equal(nearestRow(rows, 100, SIZE, -5)[0], 10);
-  assert.equal(nearestRow(rows, 100, SIZE, 46 + 0.5 * (400 - 54))[0], 50);
+  assert.equal(nearestRow(rows, 100, SIZE, 46 + 0.5 * (400 - 60))[0], 50);
   assert.equal(nearestRow([], 100, SIZE, 10), undefined);
 });
 

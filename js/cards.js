@@ -71,10 +71,12 @@ export class Cards {
     const kind = element("span", {
       className: card.negative ? "ti-kind ti-negative" : "ti-kind",
       textContent: card.negative ? "negative" : "positive",
+      hidden: Boolean(card.error),
     });
     const add = element("button", { type: "button", textContent: "Add node", disabled: Boolean(card.error) });
     add.addEventListener("click", () => this.add(card));
-    const copy = element("button", { type: "button", textContent: "Copy", disabled: !card.prompt, title: `Copy “${card.prompt}”` });
+    const copy = element("button", { type: "button", textContent: "Copy", disabled: !card.prompt,
+      title: card.prompt ? `Copy “${card.prompt}”` : "No prompt can name this file: add its node" });
     copy.addEventListener("click", () => navigator.clipboard?.writeText(card.prompt));
     const made = element("div", { className: "ti-card", draggable: !card.error, title: card.file, tabIndex: 0 },
       picture, kind,

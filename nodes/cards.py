@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..trainer.embedding import check_name
 from ..trainer.errors import InputError
 from ..trainer.files import read_embedding, read_notes
 from ..trainer.negatives import is_negative
@@ -18,19 +19,19 @@ def cards() -> list[dict[str, Any]]:
 
     Returns:
         `file` (as in the list), `name`, `prompt` (how a prompt names it; "" where only our nodes
-        read the format), `negative`, `family`, `vectors`, `preview` (whether there is a
-        picture), `changed` (when, in seconds) and `error` (why it cannot be read, or "").
+        read the format, or the host would cut the name), `negative`, `family`, `vectors`,
+        `preview` (whether there is a picture), `changed` (when, in seconds) and `error` (why it
+        cannot be read, or "").
     """
     return [_card(file) for file in library.list_files()]
 
 
 def _card(file: str) -> dict[str, Any]:
     path = PurePosixPath(file)
-    in_prompts = path.suffix.lower() in library.HOST_SUFFIXES
     card: dict[str, Any] = {
         "file": file,
         "name": path.stem,
-        "prompt": f"embedding:{path.with_suffix('')}" if in_prompts else "",
+        "prompt": _prompt(path),
         "changed": 0,
     }
     try:
@@ -57,6 +58,15 @@ def _content(path: Path, _changed: int, _size: int) -> dict[str, Any]:
         "preview": preview_picture(path, notes) is not None,
         "error": "",
     }
+
+
+def _prompt(file: PurePosixPath) -> str:
+    if file.suffix.lower() not in library.HOST_SUFFIXES:
+        return ""
+    try:
+        return f"embedding:{'/'.join(check_name(part) for part in file.with_suffix('').parts)}"
+    except InputError:
+        return ""
 
 
 def _unreadable(reason: str) -> dict[str, Any]:

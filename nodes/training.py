@@ -20,7 +20,7 @@ from ..trainer.kept_training import train_and_keep
 from ..trainer.live import SAVE, STOP, LiveRun
 from ..trainer.metadata import with_thumbnail
 from ..trainer.negative_tasks import task_of
-from ..trainer.pictures import Picture
+from ..trainer.pictures import Picture, as_unlike
 from ..trainer.presets import HELP as PRESET_HELP
 from ..trainer.presets import NONE, PRESETS, with_preset
 from ..trainer.previews import draw_previews, preview_grid
@@ -83,6 +83,12 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             optional=True,
             tooltip="Go on from this word instead of init_words; num_vectors is its.",
         ),
+        io.Image.Input(
+            "unlike_images",
+            optional=True,
+            tooltip="Pictures of what the word does not mean, such as other things of its kind or "
+            "the same places without it: what they share with images is not learned.",
+        ),
     ]
 
 
@@ -144,6 +150,7 @@ def train_in_host(
     captions: list[str] | None = None,
     masks: list[Tensor] | None = None,
     start_from: list[Embedding] | None = None,
+    unlike_images: list[Tensor] | None = None,
     **values: list[Any],
 ) -> Done:
     """Train, draw previews and save, as all nodes that train do.
@@ -177,7 +184,10 @@ def train_in_host(
         ) as frozen,
         ExitStack() as stack,
     ):
-        pictures = to_pictures(images, captions, masks)
+        pictures = [
+            *to_pictures(images, captions, masks),
+            *(as_unlike(p) for p in to_pictures(unlike_images or [])),
+        ]
         start = start_from[0] if start_from else None
         run = open_run(runs_folder(), settings, fingerprints(frozen, pictures, start))
         live = LiveRun(run.folder, settings.steps, _owner(hidden))

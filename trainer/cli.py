@@ -34,7 +34,7 @@ from .metadata import with_thumbnail
 from .model import FrozenModel
 from .negative_settings import NegativeSettings
 from .negative_tasks import task_of
-from .pictures import Picture
+from .pictures import Picture, as_unlike
 from .previews import draw_previews, preview_grid
 from .report import RunReport
 from .run_folder import FINISHED
@@ -122,13 +122,21 @@ def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None
     parser.set_defaults(run=_run_train)
     files = add_files(parser)
     files.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
+    files.add_argument(
+        "--unlike-images",
+        type=Path,
+        help="A folder of pictures of what the word does not mean, such as other things of its "
+        "kind or the same places without it: what they share with the others is not learned.",
+    )
     files.add_argument("--start-from", type=Path, help="An embedding to go on from.")
     files.add_argument(
         "--run",
+        "--run-folder",
         dest="run_folder",
         type=Path,
         help="A folder in which the run is kept: losses, previews, and checkpoints from which the "
-        "same command goes on when it was cut short.",
+        "same command goes on when it was cut short. Under torchrun write --run-folder, because it "
+        "takes --run for an option of its own.",
     )
     add_machine(parser)
     add_settings(parser, kind)
@@ -138,6 +146,8 @@ def _run_train(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     target, *_ = [target_of(options, name) for name in task_of(settings).names(settings.name)]
     pictures = read_folder(options.images, options.captions)
+    if options.unlike_images is not None:
+        pictures += map(as_unlike, read_folder(options.unlike_images, options.captions))
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)

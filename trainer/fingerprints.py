@@ -15,7 +15,7 @@ SAMPLES = 64
 
 
 def pictures_fingerprint(pictures: Sequence[Picture]) -> str:
-    """SHA-256 over pixels (in steps of 1/255), masks and captions, in the order of the pictures."""
+    """SHA-256 over pixels (in steps of 1/255), masks, captions and sides, in their order."""
     digest = hashlib.sha256()
     for picture in pictures:
         for plane in (picture.pixels, picture.mask):
@@ -23,6 +23,8 @@ def pictures_fingerprint(pictures: Sequence[Picture]) -> str:
                 digest.update(str(tuple(plane.shape)).encode())
                 digest.update((plane.float() * 255).round().byte().cpu().numpy().tobytes())
         digest.update(b"\0" if picture.caption is None else picture.caption.strip().encode())
+        if picture.unlike:
+            digest.update(b"unlike")
     return digest.hexdigest()
 
 

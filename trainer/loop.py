@@ -18,7 +18,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from . import objective
 from .batches import Batch, draw_batch, evaluation_batches
 from .core_regularizer import context_loss, with_context
 from .data import encode
@@ -27,18 +26,16 @@ from .embedding import Embedding
 from .errors import DivergedError, InputError
 from .initial import from_captions, learning_encoders, prepared
 from .learner import Learner
+from .losses import batch_losses, unlike_losses
 from .metadata import run_metadata, step_metadata
 from .model import FrozenModel, TokenizedPrompt
 from .negative_tasks import task_of
-from .pictures import Picture
+from .pictures import Picture, meant
 from .settings import Settings
 from .state import Record, Stateful, TrainingState
 from .stopping import has_settled
-from .tasks import Task, TokenizedPrompts, Word
+from .tasks import Task, TokenizedPrompts
 from .team import ALONE, Team
-from .weighting import loss_weights
-
-WORD = Word()
 
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss: an average over about 50 steps."""
@@ -109,7 +106,7 @@ def train(
 
     Args:
         model: the frozen model.
-        pictures: what to learn from.
+        pictures: what to learn from; those that are `unlike` keep the word from meaning them.
         settings: how.
         start: an embedding to go on from, instead of `settings.init_words`.
         resume: a state of a run with the same model, pictures, settings and start. On a CPU
@@ -130,7 +127,9 @@ def train(
     learning = learning_encoders(model.text_encoders, settings.encoders)
     if start is None:
         initial |= prepared(model, settings, initial, learning)
-    training_set = encode(model, pictures, settings, task.prompts)
+    training_set = encode(model, meant(pictures), settings, task.prompts)
+    others = [picture for picture in pictures if picture.unlike] if settings.unlike_weight else []
+    unlike = encode(model, others, settings, task.prompts) if others else None
     fixed = evaluation_batches(training_set, model.schedule, settings)
 
     @cache
@@ -141,10 +140,11 @@ def train(
         on_device = {k: v.to(model.device) for k, v in rows.items()}
         return _evaluate(model, fixed, tokenized(_count(rows)), on_device, task, team)
 
-    for prompt in {p for prompts in training_set.prompts for p in prompts}:
+    sets = [training_set] if unlike is None else [training_set, unlike]
+    for prompt in {p for one in sets for prompts in one.prompts for p in prompts}:
         tokenized(_count(initial))[prompt]  # before the first step, where a bad one costs no time
     if settings.initialization == "captions" and start is None:
-        captions = [picture.caption or "" for picture in pictures]
+        captions = [picture.caption or "" for picture in meant(pictures)]
         initial = from_captions(model, settings, captions, evaluate)
     notes = {**run_metadata(model, settings, pictures, start), **task.notes}
     half = model.compute_dtype == torch.float16
@@ -176,6 +176,16 @@ def train(
                     near = context_loss(model, texts, rows, learner.anchors)
                     each = each + settings.context * near
                 loss = each.sum() / samples
+                learner.backward(loss)
+                total += loss.item()
+            if unlike is None:
+                continue
+            batch = team.part_of(draw_batch(unlike, model.schedule, settings, position))
+            for piece in batch.pieces(model.pictures_at_once):
+                each = unlike_losses(
+                    model, piece, prompts, rows, learner.anchors, settings.weighting, task
+                )
+                loss = settings.unlike_weight * each.sum() / samples
                 learner.backward(loss)
                 total += loss.item()
         total = learner.share(team, total)
@@ -225,25 +235,6 @@ def train(
         )
         if settled:
             return
-
-
-def batch_losses(
-    model: FrozenModel,
-    batch: Batch,
-    tokenized: Mapping[str, TokenizedPrompt],
-    vectors: Mapping[str, Tensor],
-    weighting: str = "none",
-    task: Task = WORD,
-) -> Tensor:
-    """The loss of each picture of a batch, [batch], with a gradient in `vectors`."""
-    latents, noise = batch.latents.to(model.device), batch.noise.to(model.device)
-    mask = None if batch.masks is None else batch.masks.to(model.device)
-    alpha, sigma = model.schedule.at(batch.timesteps, latents)
-    noisy = objective.add_noise(latents, noise, alpha, sigma)
-    prediction = task.predict(model, noisy, batch.timesteps, batch.prompts, tokenized, vectors)
-    wanted = objective.target(model.parameterization, latents, noise, alpha, sigma)
-    weights = loss_weights(weighting, model.parameterization, alpha, sigma)
-    return objective.losses(prediction, wanted, mask, weights)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
@@ -22,12 +23,24 @@ class Picture:
         caption: words for it, or None to use templates.
         mask: float32 [height, width], 1 where to learn and 0 where not, or None.
         source: what to call it in messages.
+        unlike: whether it shows what the word does *not* mean.
     """
 
     pixels: Tensor
     caption: str | None = None
     mask: Tensor | None = None
     source: str = "a picture"
+    unlike: bool = False
+
+
+def meant(pictures: Sequence[Picture]) -> list[Picture]:
+    """Those that show what the word means."""
+    return [picture for picture in pictures if not picture.unlike]
+
+
+def as_unlike(picture: Picture) -> Picture:
+    """The same picture as one of what the word does not mean."""
+    return replace(picture, source=f"unlike {picture.source}", unlike=True)
 
 
 def fit(

@@ -11,7 +11,7 @@ from torch import Tensor
 from .embedding import Embedding
 from .model import FrozenModel
 from .negative_tasks import task_of
-from .pictures import Picture, fit
+from .pictures import Picture, fit, meant
 from .sampler import sample
 from .settings import Settings
 
@@ -56,11 +56,11 @@ def _draw(
     negative: bool = True,
 ) -> list[Tensor]:
     task = task_of(settings)
-    first = fit(pictures[0], _square(settings), settings.alpha)[0]
+    first = fit(meant(pictures)[0], _square(settings), settings.alpha)[0]
     latent_shape = tuple(model.encode_pictures(first[None]).shape[1:])
     rows = embedding.rows_for({e.key: e.width for e in model.text_encoders})
     own, others = task.split(rows)
-    scenes = task.scenes([picture.caption for picture in pictures], settings)
+    scenes = task.scenes([picture.caption for picture in meant(pictures)], settings)
     return [
         sample(
             model,
@@ -101,8 +101,8 @@ def preview_grid(
     Returns:
         float32 [height, width, 3] in 0..1.
     """
-    places = settings.previews or min(len(pictures), WITHOUT_PREVIEWS)
-    shown = [fit(p, _square(settings), settings.alpha)[0] for p in pictures[:places]]
+    places = settings.previews or min(len(meant(pictures)), WITHOUT_PREVIEWS)
+    shown = [fit(p, _square(settings), settings.alpha)[0] for p in meant(pictures)[:places]]
     return torch.cat([_row(row, places) for row in (shown, *rows)])
 
 

@@ -305,6 +305,16 @@ class Settings:
         "End the run when the loss on the fixed batch has stopped falling.",
         advanced=True,
     )
+    unlike_weight: float = setting(
+        1.0,
+        "How much pictures of what the word does not mean count, where there are any: the word "
+        "may not fit them better than the words it began with. Each step takes more than twice "
+        "as long with them.",
+        minimum=0.0,
+        maximum=10.0,
+        step=0.1,
+        advanced=True,
+    )
 
     @property
     def fixed_length(self) -> bool:

@@ -100,6 +100,7 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
         "progressive": False,
         "context": 0.0,
         "stop_early": False,
+        "unlike_weight": 1.0,
         "preset": "none",
         "save": True,
         "overwrite": True,

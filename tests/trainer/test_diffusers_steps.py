@@ -9,7 +9,8 @@ import torch
 from support.tiny_models import TinyParts, pictures
 from textual_inversion.trainer.batches import draw_batch
 from textual_inversion.trainer.data import encode
-from textual_inversion.trainer.loop import batch_losses, train
+from textual_inversion.trainer.loop import train
+from textual_inversion.trainer.losses import batch_losses
 from textual_inversion.trainer.settings import Settings
 
 PROMPT = "a red photo of [name], a [name] toy"

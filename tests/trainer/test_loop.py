@@ -11,7 +11,8 @@ from textual_inversion.trainer.batches import draw_batch
 from textual_inversion.trainer.data import encode
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.errors import DivergedError, InputError
-from textual_inversion.trainer.loop import Progress, batch_losses, train
+from textual_inversion.trainer.loop import Progress, train
+from textual_inversion.trainer.losses import batch_losses
 from textual_inversion.trainer.pictures import Picture
 from textual_inversion.trainer.sampler import sample
 from textual_inversion.trainer.settings import Settings

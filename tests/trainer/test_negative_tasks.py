@@ -15,7 +15,8 @@ from textual_inversion.trainer.checks import checks
 from textual_inversion.trainer.data import Picture
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.loop import Progress, batch_losses, train
+from textual_inversion.trainer.loop import Progress, train
+from textual_inversion.trainer.losses import batch_losses
 from textual_inversion.trainer.negative_settings import NegativeSettings
 from textual_inversion.trainer.negative_tasks import (
     DEFECT_TEMPLATES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class ApplyEmbedding(io.ComfyNode):
             category=CATEGORY,
             description="Encodes a prompt with a word, saved or not. The CLIP output knows the "
             "word too: any text encoder behind it understands embedding:NAME.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 CLIP_INPUT,
                 EmbeddingSocket.Input(
@@ -68,6 +70,7 @@ class ApplyEmbedding(io.ComfyNode):
                 f"The text does not contain the word: write {PLACEHOLDER} where “{embedding.name}” "
                 "should go."
             )
+        _tell_what_does_not_count(clip, embedding, cls)
         return _encode(clip, embedding, prompt, strength, (start_percent, end_percent))
 
 
@@ -83,6 +86,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
             category=CATEGORY,
             description="Encodes a negative prompt with a word made for it, such as EasyNegative. "
             "Connect the result to the sampler's negative input.",
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 CLIP_INPUT,
                 EmbeddingSocket.Input(
@@ -134,6 +138,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
         prompt = with_placeholder(text, word.name)
         if PLACEHOLDER not in prompt:
             prompt = f"{PLACEHOLDER}, {prompt}" if prompt.strip() else PLACEHOLDER
+        _tell_what_does_not_count(clip, word, cls)
         return _encode(clip, word, prompt, strength, (start_percent, end_percent))
 
 
@@ -184,6 +189,35 @@ def _chosen(connected: Embedding | None, file: str) -> Embedding:
             f"embedding, or set file to “{CONNECTED}”. For both, put two of these nodes in a row."
         )
     return connected
+
+
+def _tell_what_does_not_count(clip: Any, word: Embedding, node: type[io.ComfyNode]) -> None:
+    """Say on the node and in the log if a word and this CLIP have only some encoders in common.
+
+    Raises:
+        InputError: they have none.
+    """
+    wanted = widths(clip)
+    rows = word.rows_for(wanted)
+    left_out = [
+        f"its vectors for {key} ({part.shape[1]} wide) are left out"
+        for key, part in word.vectors.items()
+        if not any(part is used for used in rows.values())
+    ]
+    without = [
+        f"the model's {key} ({width} wide) reads the prompt without it"
+        for key, width in wanted.items()
+        if key not in rows
+    ]
+    if left_out or without:
+        from server import PromptServer
+
+        text = (
+            f"“{word.name}” is for {word.family} and counts only in part here: "
+            f"{'; '.join([*left_out, *without])}."
+        )
+        logging.getLogger(__name__).warning(text)
+        PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
 
 
 def _encode(

@@ -84,22 +84,30 @@ class LoadEmbedding(io.ComfyNode):
                     options=library.list_files() or ["no embeddings yet"],
                     tooltip="A file in the embeddings folder or below. Press R to refresh the "
                     "list.",
-                )
+                ),
+                io.String.Input(
+                    "word",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which word, where a file holds several, as a LoRA can. Elsewhere a "
+                    "name of your own for it. Usually empty.",
+                ),
             ],
             outputs=[EmbeddingSocket.Output(display_name="embedding")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> str:
+    def fingerprint_inputs(cls, file: str, word: str = "") -> str:
         """Notice a changed file under the same name."""
         return library.fingerprint(file)
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
+    def execute(cls, file: str, word: str = "") -> io.NodeOutput:
         """Read the file, and show its preview picture on the node if there is one."""
-        word, picture = library.read(file), library.preview(file)
+        embedding, picture = library.read(file, word.strip()), library.preview(file)
         if picture is None:
-            return io.NodeOutput(word)
+            return io.NodeOutput(embedding)
         pixels = np.asarray(Image.open(BytesIO(picture)), dtype=np.float32) / 255
         shown = ui.PreviewImage(torch.from_numpy(pixels)[None], cls=cls)
-        return io.NodeOutput(word, ui=shown)
+        return io.NodeOutput(embedding, ui=shown)

@@ -57,9 +57,9 @@ def find(file: str) -> Path:
     )
 
 
-def read(file: str) -> Embedding:
-    """Read a listed file."""
-    return read_embedding(find(file))
+def read(file: str, word: str = "") -> Embedding:
+    """Read a listed file; `word` is which word of several, else a name for the only one."""
+    return read_embedding(find(file), word or None)
 
 
 def preview(file: str) -> bytes | None:

@@ -163,7 +163,8 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     """A CLIP in which `embedding:name` finds these words without a file.
 
     The given CLIP stays as it is; the result shares its weights, and stock text encoders
-    further down the graph use it like any other.
+    further down the graph use it like any other. An encoder for which a word has no vectors
+    reads the prompt without it.
 
     Raises:
         InputError: a word does not fit this CLIP's encoders.
@@ -177,8 +178,11 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     }
     tokenize = clip.tokenizer.tokenize_with_weights
 
+    def look_up(name: str, key: str) -> Rows | None:
+        return rows[name].get(key, Rows([])) if name in rows else None
+
     def tokenize_with_weights(*args: Any, **kwargs: Any) -> Any:
-        with resolving(clip.tokenizer, lambda name, key: rows.get(name, {}).get(key)):
+        with resolving(clip.tokenizer, look_up):
             tokens = tokenize(*args, **kwargs)
         _fill_places(tokens)
         return tokens

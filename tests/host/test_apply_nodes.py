@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.client import Host
+from support.families import FAMILIES, text_encoder
 from support.graph import Graph, Link, Node, sample
 from support.results import GraphFailedError
 from support.training import checkpoint
@@ -25,6 +26,17 @@ def put(host: Host, name: str, seed: int, **metadata: str) -> str:
     rows = 0.02 * torch.randn((2, 768), generator=torch.Generator().manual_seed(seed))
     path = host.embeddings / f"{name}.safetensors"
     save_file({"emb_params": rows}, path, metadata or None)
+    return path.name
+
+
+def put_for_sdxl(host: Host, name: str, seed: int) -> str:
+    generator = torch.Generator().manual_seed(seed)
+    rows = {
+        key: 0.02 * torch.randn((2, width), generator=generator)
+        for key, width in (("clip_l", 768), ("clip_g", 1280))
+    }
+    path = host.embeddings / f"{name}.safetensors"
+    save_file(rows, path)
     return path.name
 
 
@@ -74,6 +86,72 @@ def test_several_words_in_one_prompt(host: Host, sd1: str) -> None:
     ours = draw(host, graph, loaded, apply(graph, two[1], second[0], text)[0])
     stock = "a (embedding:first:1.2), green beside embedding:second"
     np.testing.assert_array_equal(ours, draw_stock(host, sd1, stock))
+
+
+def test_each_word_of_several_has_its_own_strength(host: Host, sd1: str) -> None:
+    """The same as the words moved that far beforehand, by blending them with empty tokens."""
+    strengths = {"weak": 0.5, "strong": 1.5}
+    for seed, name in enumerate(strengths, 20):
+        put(host, name, seed)
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    clip = loaded[1]
+    for name, strength in strengths.items():
+        word = graph.add("TextualInversionLoad", file=f"{name}.safetensors")
+        last = apply(graph, clip, word[0], "embedding:weak, [name]", strength=strength)
+        clip = last[1]
+    ours = draw(host, graph, loaded, last[0])
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    clip = loaded[1]
+    # CLIP-L fills prompts up with its end token.
+    empty = graph.add(
+        "TextualInversionFromText", clip=clip, text="<|endoftext|><|endoftext|>", name="empty"
+    )
+    for name, strength in strengths.items():
+        word = graph.add("TextualInversionLoad", file=f"{name}.safetensors")
+        parts = {"embeddings.embedding0": empty[0], "embeddings.embedding1": word[0]}
+        moved = graph.add(
+            "TextualInversionBlend",
+            mode="weighted sum", amount=strength, keep_vectors=0, name=name, **parts,
+        )  # fmt: skip
+        last = apply(graph, clip, moved[0], "embedding:weak, [name]")
+        clip = last[1]
+    np.testing.assert_allclose(ours.astype(int), draw(host, graph, loaded, last[0]), atol=1)
+
+
+@pytest.mark.parametrize("kind", ["", "Negative"])
+def test_what_of_a_word_does_not_count_is_told(host: Host, sd1: str, kind: str) -> None:
+    """The host's own encoders leave it out without a word."""
+    file = put_for_sdxl(host, "for-sdxl", 30)
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    word = graph.add("TextualInversionLoad", file=file)
+    node = apply(graph, loaded[1], word[0], "a [name] dog", kind=kind)
+    saved = sample(graph, loaded[0], loaded[1], loaded[2], text=node[0], size=64)
+    result = host.run(graph)
+    told = [shown.text for shown in result.texts if shown.node_id == node.id]
+    assert told == [
+        "“for-sdxl” is for SDXL and counts only in part here: its vectors for clip_g (1280 wide) "
+        "are left out."
+    ]
+    stock = draw_stock(host, sd1, "a embedding:for-sdxl dog")
+    np.testing.assert_array_equal(host.fetch_image(result[saved]["images"][0]), stock)
+
+
+def test_an_encoder_without_vectors_reads_the_prompt_without_the_word(
+    host_modules: ModuleType, tmp_path: Path
+) -> None:
+    from textual_inversion.nodes.words import widths, with_words
+    from textual_inversion.trainer.embedding import Embedding
+
+    with torch.inference_mode():
+        clip = text_encoder(FAMILIES["sdxl"], tmp_path)
+        word = Embedding("w", {"clip_l": torch.ones(2, widths(clip)["clip_l"])})
+        tokens = with_words(clip, [word]).tokenize("a embedding:w dog")
+        plain = clip.tokenize("a dog")
+    assert sum(torch.is_tensor(token[0]) for token in tokens["l"][0]) == 2
+    assert tokens["g"] == plain["g"]
 
 
 @pytest.mark.parametrize("limits", [(0.0, 0.5), (0.25, 0.75)])

@@ -191,6 +191,27 @@ def test_a_changed_file_under_an_old_name_is_noticed(host: Host, sd1: str) -> No
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 0
 
 
+def test_one_word_of_several_is_chosen_by_name(host: Host) -> None:
+    rows = {name: torch.full((1, 768), value) for name, value in (("one", 0.1), ("two", 0.2))}
+    bundle = {f"bundle_emb.{name}.emb_params": part for name, part in rows.items()}
+    save_file(bundle, host.embeddings / "style-lora.safetensors")
+
+    def save(**chosen: str) -> None:
+        graph = Graph()
+        word = graph.add("TextualInversionLoad", file="style-lora.safetensors", **chosen)
+        graph.add(
+            "TextualInversionSave",
+            embedding=word[0], name="", format="safetensors", overwrite=True,
+        )  # fmt: skip
+        host.run(graph)
+
+    save(word="two")
+    saved = load_file(host.embeddings / "two.safetensors")["emb_params"]
+    assert torch.equal(saved, rows["two"])
+    with pytest.raises(GraphFailedError, match="holds 2 words: choose one of “one”, “two” by name"):
+        save()
+
+
 def test_saving_twice_and_over_another_word(host: Host) -> None:
     put(host, "one", 7)
     put(host, "another", 8)

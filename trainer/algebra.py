@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .embedding import Embedding
+from .embedding import TRIGGER, Embedding
 from .errors import InputError
 from .model import TextEncoder
 from .negatives import NEGATIVE
@@ -142,7 +142,7 @@ def _notes(name: str, words: Sequence[Embedding], how: str) -> dict[str, str]:
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": name,
-        "modelspec.trigger_phrase": name,
+        TRIGGER: name,
         "modelspec.implementation": "textual-inversion",
         **shared,
         _MADE_FROM: json.dumps(made, ensure_ascii=False),

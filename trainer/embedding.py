@@ -23,6 +23,9 @@ FAMILIES: Mapping[str, str] = {
 KEY_OF_WIDTH: Mapping[int, str] = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}
 """Width of a vector -> key of the text encoder that reads vectors of this width."""
 
+TRIGGER = "modelspec.trigger_phrase"
+"""The note of a file that says how prompts call its word (modelspec 1.0.1)."""
+
 _WIDTH_OF_KEY = {key: width for width, key in KEY_OF_WIDTH.items()}
 
 _UNUSABLE_IN_NAME = re.compile(r"[\s<>\[\]():,/\\|?*\"']|^\.|\.\.|^$")
@@ -96,8 +99,9 @@ class Embedding:
         return digest.hexdigest()
 
     def renamed(self, name: str) -> Embedding:
-        """The same vectors under another name."""
-        return replace(self, name=name)
+        """The same vectors under another name, by which prompts then call them."""
+        noted = {TRIGGER: name} if TRIGGER in self.metadata else {}
+        return replace(self, name=name, metadata={**self.metadata, **noted})
 
     def rows_for(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """The vectors that a model with these encoders reads.

@@ -105,7 +105,8 @@ def write_embedding(
         InputError: the file exists, the format cannot hold the embedding, or the disk
             refuses; the folder is as it was.
     """
-    formats = {known.suffix: known for known in ([format] if format else FORMATS.values())}
+    known = [format] if format else [*FORMATS.values()]
+    formats = {each.suffix: each for each in known}
     chosen = formats.get(path.suffix.lower())
     if chosen is None:
         raise InputError(

@@ -10,12 +10,13 @@ from datetime import datetime, timezone
 import torch
 from torch import Tensor
 
-from .embedding import Embedding
+from .embedding import TRIGGER, Embedding
 from .fingerprints import network_fingerprint, pictures_fingerprint
 from .model import FrozenModel, Parameterization, TextEncoder
-from .pictures import Picture
+from .pictures import Picture, meant
 from .settings import Settings
 from .thumbnails import THUMBNAIL, thumbnail
+from .timesteps import parse_timesteps
 from .version import VERSION
 
 _ARCHITECTURES = {
@@ -70,17 +71,19 @@ def run_metadata(
     adds what the model knows of itself; `textual_inversion.*` is what a rerun needs. Pictures
     and models are named by their fingerprints, never by where they lie.
     """
+    timesteps = parse_timesteps(settings.timesteps, settings.learn)
     metadata = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": settings.name,
-        "modelspec.trigger_phrase": settings.name,
+        TRIGGER: settings.name,
         "modelspec.implementation": "textual-inversion",
         "modelspec.resolution": f"{settings.resolution}x{settings.resolution}",
+        "modelspec.timestep_range": f"{timesteps.low},{timesteps.high}",
         **model.description,
         "textual_inversion.version": VERSION,
         "textual_inversion.torch": torch.__version__,
         "textual_inversion.settings": json.dumps(asdict(settings), sort_keys=True),
-        "textual_inversion.pictures": str(len(pictures)),
+        "textual_inversion.pictures": str(len(meant(pictures))),
         "textual_inversion.pictures_hash": pictures_fingerprint(pictures),
     }
     if start is not None:

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from .captions import Templates, clean_caption, filled, prompts_of
-from .embedding import Embedding
+from .embedding import TRIGGER, Embedding
 from .errors import InputError
 from .initial import initial_vectors
 from .model import FrozenModel, TextEncoder, TokenizedPrompt
@@ -233,7 +233,7 @@ class Pair(Word):
 def _notes(name: str, negative: str) -> dict[str, str]:
     return {
         "modelspec.title": name,
-        "modelspec.trigger_phrase": name,
+        TRIGGER: name,
         NEGATIVE: negative,
     }
 

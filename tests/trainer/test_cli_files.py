@@ -24,7 +24,8 @@ from textual_inversion.trainer.portrait import WIDTH
 def source(tmp_path: Path) -> Path:
     rows = torch.randn(2, 768, generator=torch.Generator().manual_seed(0))
     path = tmp_path / "word.safetensors"
-    write_embedding(Embedding("word", {"clip_l": rows}, {"modelspec.title": "A word"}), path)
+    notes = {"modelspec.title": "A word", "modelspec.trigger_phrase": "word"}
+    write_embedding(Embedding("word", {"clip_l": rows}, notes), path)
     return path
 
 
@@ -65,6 +66,8 @@ def test_convert_to_every_format(source: Path, tmp_path: Path, capsys) -> None:
         word = read_embedding(target)
         assert word.name == "new"
         assert torch.equal(word.vectors["clip_l"], before)
+    notes = read_embedding(tmp_path / "new.safetensors").metadata
+    assert notes == {"modelspec.title": "A word", "modelspec.trigger_phrase": "new"}
     assert "exists already" in refused(capsys, "convert", other(tmp_path), tmp_path / "new.pt")
     overwriting = ["convert", str(other(tmp_path)), str(tmp_path / "new.pt"), "--overwrite"]
     assert cli.main(overwriting, FILE_COMMANDS) == 0

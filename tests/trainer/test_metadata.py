@@ -34,13 +34,16 @@ def notes(settings: Settings, picture: Picture = PICTURE, start: Embedding | Non
 
 
 def test_all_that_a_rerun_needs() -> None:
-    chosen = Settings(name="w", init_words="toy cat", steps=2, resolution=64, seed=7)
+    chosen = Settings(
+        name="w", init_words="toy cat", steps=2, resolution=64, seed=7, timesteps="window"
+    )
     start = Embedding("older", {"clip_l": torch.ones(1, 4)})
     found = notes(chosen, start=start)
     assert Settings(**json.loads(found["textual_inversion.settings"])) == chosen
     assert found["modelspec.sai_model_spec"] == "1.0.1"
     assert found["modelspec.trigger_phrase"] == "w"
     assert found["modelspec.resolution"] == "64x64"
+    assert found["modelspec.timestep_range"] == "500,900"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["modelspec.date"])
     assert found["textual_inversion.steps"] == "2"
     assert float(found["textual_inversion.loss"]) > 0

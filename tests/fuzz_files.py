@@ -1,4 +1,4 @@
-"""Feeds damaged and forged embedding files to the reader.
+"""Feeds damaged and forged embedding files to all that reads them.
 
     python tests/fuzz_files.py --count 200000 --seed 1
 
@@ -39,8 +39,9 @@ if __name__ == "__main__":
 
 from support.wild import LAYOUTS, WILD, a1111, paper, rows, write
 from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.files import read_embedding
+from textual_inversion.trainer.files import read_embedding, read_notes
 from textual_inversion.trainer.picture_files import encode_pixels, write_picture
+from textual_inversion.trainer.thumbnails import preview_picture
 
 Mutate = Callable[[bytes, random.Random], bytes]
 MEMORY = 64 * 1024 * 1024
@@ -267,6 +268,7 @@ def _read(suffix: str, content: bytes, folder: Path, report: Report, keep: Path 
     # Not by the clock: on a busy machine that tells of the others.
     start = time.process_time()
     try:
+        preview_picture(path, read_notes(path))
         read_embedding(path)
         report.outcomes["read"] += 1
     except InputError as error:

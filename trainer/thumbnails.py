@@ -27,7 +27,10 @@ BESIDE = tuple(
 """How tools end the names of the pictures that they put beside a file, in place of its suffix."""
 
 _LARGEST_FILE = 16 * 1024 * 1024
-_MOST_PIXELS = 16_000_000
+_MEMORY = 60_000_000
+_BYTES_OF_PIXEL, _BYTES_IN_WEBP = 8, 17
+"""What is in use at once, for each pixel: a transparent picture and its copy for scaling, or the
+coefficients of a progressive JPEG; of WebP also two canvases and what they give."""
 
 
 def thumbnail(pixels: Tensor) -> str:
@@ -68,7 +71,7 @@ def preview_picture(file: Path, notes: Mapping[str, str]) -> bytes | None:
     for content in _candidates(file, notes):
         # Whatever is wrong with one of them, the next may do.
         with contextlib.suppress(Exception):
-            return _small(open_picture(content, _MOST_PIXELS), PREVIEW_SIDE)
+            return _small(open_picture(content, _most_pixels(content)), PREVIEW_SIDE)
     return None
 
 
@@ -88,6 +91,12 @@ def _content(path: Path) -> Iterator[bytes]:
         inside = path.resolve().is_relative_to(path.parent.resolve())
         if inside and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
             yield path.read_bytes()
+
+
+def _most_pixels(content: bytes) -> int:
+    """As many as can be decoded within 64 MB and four times the file, which is one of the four."""
+    is_webp = content.startswith(b"RIFF")
+    return (_MEMORY + 3 * len(content)) // (_BYTES_IN_WEBP if is_webp else _BYTES_OF_PIXEL)
 
 
 def _small(image: Image.Image, side: int) -> bytes:

@@ -20,6 +20,7 @@ import torch
 from fuzz_files import MEMORY
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save
 from support.paths import ROOT
 from support.wild import L, a1111, rows, write
 from textual_inversion.trainer.files import read_embedding
@@ -85,6 +86,19 @@ def large_picture() -> bytes:
     return file.getvalue()
 
 
+def huge_picture(format: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
+    """Of few bytes, and of nearly as many pixels as are decoded for a preview."""
+    file = BytesIO()
+    Image.new(mode, size).save(file, format, **options)
+    return file.getvalue()
+
+
+def huge_thumbnail() -> bytes:
+    jpeg = huge_picture("JPEG", "CMYK", (2700, 2750), progressive=True, subsampling=0)
+    content = base64.b64encode(jpeg).decode()
+    return save({"emb_params": L}, {"modelspec.thumbnail": f"data:image/jpeg;base64,{content}"})
+
+
 def header_of_small_parts() -> bytes:
     header = b'{"__metadata__":{' + b",".join(b'"%x":""' % i for i in range(170_000)) + b"}}"
     return struct.pack("<Q", len(header)) + header
@@ -116,12 +130,15 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "text of brackets": (".png", text_of_brackets),
     "pixels of brackets": (".png", pixels_of_brackets),
     "large picture": (".png", large_picture),
+    "huge picture": (".png", lambda: huge_picture("PNG", "RGBA", (2700, 2750))),
+    "huge WebP": (".webp", lambda: huge_picture("WEBP", "RGBA", (1850, 1900), lossless=True)),
+    "huge thumbnail": (".safetensors", huge_thumbnail),
     "header of small parts": (".safetensors", header_of_small_parts),
     "header of empty tensors": (".safetensors", header_of_empty_tensors),
     "many vectors": (".pt", many_vectors),
     "many vectors in a picture": (".png", many_vectors_in_a_picture),
 }
-HONEST = {"many vectors", "many vectors in a picture"}
+HONEST = {"many vectors", "many vectors in a picture", "huge thumbnail"}
 
 MEASURE = """
 import os, sys, time
@@ -130,11 +147,14 @@ from support.package import use_checkout
 use_checkout()
 from fuzz_files import peak_memory
 from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.files import read_embedding
+from textual_inversion.trainer.files import read_embedding, read_notes
+from textual_inversion.trainer.thumbnails import preview_picture
 
 def read(path):
+    path = Path(path)
+    preview_picture(path, read_notes(path))
     try:
-        read_embedding(Path(path))
+        read_embedding(path)
     except InputError as error:
         return str(error)
     return "read"
@@ -160,6 +180,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, i
         path = folder / f"bomb-{number}{suffix}"
         path.write_bytes(make())
         content = {"emb_params": L} if suffix == ".safetensors" else a1111(L)
+        suffix = ".png" if suffix == ".webp" else suffix
         arguments += [str(write(content, folder / f"word-{number}{suffix}")), str(path)]
         sizes.append(path.stat().st_size)
     done = subprocess.run(
@@ -183,7 +204,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, i
 def test_memory_and_time_are_bounded(
     kind: str, measured: dict[str, tuple[int, int, float, str]]
 ) -> None:
-    """Four times the file and 64 MB, in a process of its own."""
+    """Four times the file and 64 MB, in a process of its own; to show it in a list, too."""
     size, grown, seconds, said = measured[kind]
     assert grown <= 4 * size + MEMORY, said
     assert seconds < 10

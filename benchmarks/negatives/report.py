@@ -1,0 +1,109 @@
+"""The table of what `measure.py` found, in `README.md` beside it.
+
+    python benchmarks/negatives/report.py [results.jsonl]
+
+Prints the table; without a file of its own it also fills it into the README.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+NONE, UNTRAINED = "none", "untrained"
+"""What negatives are compared with: an empty negative prompt, and vectors before training."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of results, none where there is no file."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def report(rows: Rows) -> str:
+    """A table for each defect, with what it was measured on."""
+    parts = []
+    for defect in dict.fromkeys(row["defect"] for row in rows):
+        own = [row for row in rows if row["defect"] == defect]
+        first, seeds = own[0], {row["seed"] for row in own}
+        parts.append(
+            f"Defect: {defect}. {len(seeds)} seeds with {first['count']} pictures each, guidance "
+            f"{first['guidance']:g}; {first['steps']} steps, {first['lesson']} pictures to learn "
+            f"from, {first['vectors']} vectors, learning rate {first['rate']}; weights "
+            f"{first['model'][:12]}.\n\n{table(own)}"
+        )
+    return "\n\n".join(parts)
+
+
+def table(rows: Rows) -> str:
+    """A line for each negative: means over the seeds, with the smallest and the largest."""
+    plain = {row["seed"]: row for row in rows if row["negative"] == NONE}
+    lines = [
+        "| negative | with the defect | repaired : spoiled | all right | of those right without |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for negative in sorted({row["negative"] for row in rows}, key=_order):
+        own = [row for row in rows if row["negative"] == negative and row["seed"] in plain]
+        pairs = [(row, plain[row["seed"]]) for row in own]
+        cells = [
+            negative,
+            _share([len(row["bad"]) / row["count"] for row in own]),
+            "" if negative == NONE else _repairs(pairs),
+            _share([len(row["right"]) / row["count"] for row in own]),
+            _share([_kept(row["right"], without["right"]) for row, without in pairs]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def fill_readme() -> None:
+    """Put the table of `RESULTS` into the README."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    filled = f"{before}{BEGIN}\n\n{report(read_rows(RESULTS))}\n\n{END}{after}"
+    README.write_text(filled, encoding="utf-8")
+
+
+def _order(negative: str) -> tuple[int, str]:
+    return (NONE, UNTRAINED, negative).index(negative), negative
+
+
+def _share(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.0%} ({min(values):.0%} to {max(values):.0%})"
+
+
+def _kept(right: Sequence[int], right_without: Sequence[int]) -> float:
+    return len({*right} & {*right_without}) / max(1, len(right_without))
+
+
+def _repairs(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """How many pictures lost the defect and how many got it, with a two-sided sign test."""
+    repaired = sum(len({*without["bad"]} - {*row["bad"]}) for row, without in pairs)
+    spoiled = sum(len({*row["bad"]} - {*without["bad"]}) for row, without in pairs)
+    changed = repaired + spoiled
+    tail = sum(math.comb(changed, i) for i in range(min(repaired, spoiled) + 1))
+    return f"{repaired} : {spoiled} (p {min(1.0, 2 * tail / 2**changed):.2g})"
+
+
+def main() -> None:
+    """Print the table."""
+    given = [Path(argument) for argument in sys.argv[1:]]
+    print(report(read_rows(given[0] if given else RESULTS)))
+    if not given:
+        fill_readme()
+
+
+if __name__ == "__main__":
+    main()

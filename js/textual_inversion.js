@@ -4,6 +4,7 @@ import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 import { Cards, DRAGGED } from "./cards.js";
 import { addStyles, element } from "./dom.js";
+import { accused } from "./errors.js";
 import { Panel, showThumbnails } from "./panel.js";
 import { EVENT, previewPath, RunWatcher } from "./runs.js";
 
@@ -14,6 +15,8 @@ const PROPERTY = "textual_inversion_run"; // of a node: the run that it shows, k
 const url = (path) => api.apiURL(path);
 const watcher = new RunWatcher(ask);
 const panels = new Map(); // node -> its panel
+const unfolds = new WeakMap(); // node -> shows its advanced inputs
+const accusedInputs = new Set();
 
 async function ask(path, options) {
   const response = await api.fetchApi(path, options);
@@ -82,17 +85,42 @@ function addTrainingPanel(node) {
  */
 function foldAdvanced(node) {
   const advanced = node.widgets.filter((widget) => widget.options?.advanced);
-  const button = node.addWidget("button", "advanced inputs", null, () => fold(!folded));
+  // Not in Nodes 2.0, that have a button of their own.
+  const button = node.addWidget("button", "advanced inputs", null, () => fold(!folded), { canvasOnly: true });
   button.serialize = false;
-  button.options.hidden = true; // in Nodes 2.0, that have a button of their own
   let folded;
   const fold = (wanted) => {
     folded = wanted;
-    for (const widget of advanced) widget.hidden = folded;
+    for (const widget of advanced) {
+      // Where a widget knows of several surfaces, `hidden` would hide it in Nodes 2.0, too.
+      if (widget.visibility) widget.visibility.surfaces.canvas = folded ? "never" : "shown";
+      else widget.hidden = folded;
+    }
     button.label = folded ? "show advanced inputs" : "hide advanced inputs";
     node.setSize([node.size[0], node.computeSize()[1]]);
   };
   fold(true);
+  unfolds.set(node, () => fold(false));
+}
+
+/**
+ * Mark the input that an error is about, as the page itself does when it refuses a graph.
+ * Nodes 2.0 mark the node and show the sentence; for inputs they take the server's word alone.
+ */
+function accuse({ detail }) {
+  const node = app.rootGraph.nodes.find(({ id }) => String(id) === String(detail.node_id));
+  if (!node?.comfyClass?.startsWith("TextualInversion")) return;
+  const name = accused(detail.exception_message, node.inputs.map((input) => input.name));
+  const input = node.inputs.find((one) => one.name === name);
+  if (!input) return;
+  if (node.widgets?.find((widget) => widget.name === name)?.options?.advanced) unfolds.get(node)?.();
+  accusedInputs.add(Object.assign(input, { hasErrors: true, alwaysVisible: true }));
+  app.canvas.setDirty(true, true);
+}
+
+function acquit() {
+  for (const input of accusedInputs) Object.assign(input, { hasErrors: false, alwaysVisible: false });
+  accusedInputs.clear();
 }
 
 function addStepGrid(node) {
@@ -222,6 +250,8 @@ api.addEventListener(EVENT, ({ detail: { id, owner } }) => {
   for (const node of panels.keys()) if (owns(node, owner)) attach(node, id);
   if (watcher.listeners.has(id)) watcher.refresh(id);
 });
+api.addEventListener("execution_error", accuse);
+api.addEventListener("execution_start", acquit);
 // After a lost connection messages are missing.
 api.addEventListener("reconnected", catchUp);
 

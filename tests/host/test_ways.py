@@ -5,6 +5,7 @@ Each way on a small model in this process, in the state in which the executor ru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import families
 from support.families import FAMILIES, build
-from support.loaded import Loaded, executing, sampler_step
+from support.loaded import Loaded
+from support.short_runs import draw, learn, predicted_as_sampled
 
-STEP = 400
 REFUSED_PATCH = "cannot be learned through"
 
 
@@ -35,60 +36,6 @@ def sd1(host_modules: ModuleType, folder: Path) -> Loaded:
 @pytest.fixture(scope="module")
 def flux(host_modules: ModuleType, folder: Path) -> Loaded:
     return build("flux-schnell", folder, folder)
-
-
-def random(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def learn(loaded: Loaded, steps: int = 2, **changes: Any) -> Any:
-    """A short run; returns its last progress."""
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.trainer.loop import train
-    from textual_inversion.trainer.pictures import Picture
-    from textual_inversion.trainer.settings import Settings
-
-    settings = Settings(
-        **{"name": "way", "init_words": "toy cat", "steps": steps, "resolution": 64,
-           "evaluations": 0} | changes
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(5)
-    pictures = [Picture(torch.rand(64, 64, 3, generator=generator)) for _ in range(2)]
-    with executing(), HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model:
-        *_, last = train(model, pictures, settings)
-    return last
-
-
-def draw(loaded: Loaded) -> torch.Tensor:
-    """One step of the stock sampler with a stock prompt."""
-    import nodes as host_nodes
-
-    with torch.inference_mode():
-        (prompt,) = host_nodes.CLIPTextEncode().encode(loaded.clip, "a castle by the sea")
-        channels = loaded.model.model.latent_format.latent_channels
-        noise, x0 = (random(1, channels, 8, 8, seed=seed) for seed in (1, 2))
-        sigma = loaded.model.get_model_object("model_sampling").sigmas[STEP]
-        return sampler_step(loaded.model, prompt, noise, x0, sigma)[1]
-
-
-def predicted_as_sampled(loaded: Loaded) -> torch.Tensor:
-    """Training's prediction, once it is known to be the sampler's."""
-    from textual_inversion.nodes.adapter import HostModel
-
-    with executing(), HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model:
-        noise, x0 = (random(1, 4, 8, 8, seed=seed) for seed in (1, 2))
-        alpha, sigma = model.schedule.at(torch.tensor([STEP]), x0)
-        tokens = [model.tokenize("a castle by the sea", 1)]
-        with torch.no_grad():
-            predicted = model.predict(
-                alpha * x0 + sigma * noise, torch.tensor([STEP]), model.encode_prompts(tokens, {})
-            )
-    sampling = loaded.model.get_model_object("model_sampling")
-    sigma = sampling.sigmas[STEP].clone().view(1)
-    denoised = sampling.calculate_denoised(sigma, predicted, x0 + sigma * noise)
-    drawn = draw(loaded)
-    torch.testing.assert_close(denoised, drawn, atol=1e-4 * drawn.abs().max().item(), rtol=1e-3)
-    return predicted
 
 
 def patched_by(node: str, **inputs: Any) -> Callable[[Loaded], Any]:
@@ -251,6 +198,26 @@ def test_sampling_offloading_and_training_by_turns(sd1: Loaded, flux: Loaded) ->
     assert torch.equal(draw(sd1), pictures[0])
 
 
+def test_a_controlnet_later_in_the_graph(sd1: Loaded) -> None:
+    """What is learned does not depend on it, and it draws as it did."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+
+    with torch.inference_mode():
+        network = comfy.cldm.cldm.ControlNet(
+            **{k: v for k, v in FAMILIES["sd1"].network.items() if k != "out_channels"},
+            hint_channels=3,
+        )
+        families.fill(network)
+        control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
+    word = learn(sd1).kept.vectors["clip_l"]
+    plain, controlled = draw(sd1), draw(sd1, control)
+    assert not torch.equal(plain, controlled)
+    assert torch.equal(learn(sd1).kept.vectors["clip_l"], word)
+    assert torch.equal(draw(sd1, control), controlled)
+    assert torch.equal(draw(sd1), plain)
+
+
 @pytest.mark.parametrize(
     "flags",
     [{"bf16_unet": True}, {"fp16_unet": True}, {"fp32_text_enc": True}, {"fp16_text_enc": True},
@@ -280,11 +247,11 @@ def test_number_formats_of_the_command_line(
     wanted = {"bf16_unet": torch.bfloat16, "fp16_unet": torch.float16,
               "fp8_e4m3fn_unet": torch.float8_e4m3fn}  # fmt: skip
     assert network == wanted.get(next(iter(flags)), torch.float32)
-    start = {e.key: from_words(_seen(e), "toy cat", 1) for e in text_encoders(flux.clip)}
-    moves = [
-        torch.cat([(last.kept.vectors[k] - start[k]).flatten() for k in start])
-        for last in (learn(flux), learn(found))
-    ]
+    moves = []
+    for loaded in (flux, found):
+        start = {e.key: from_words(_seen(e), "toy cat", 1) for e in text_encoders(loaded.clip)}
+        learned = learn(loaded).kept.vectors
+        moves.append(torch.cat([(learned[k] - start[k]).flatten() for k in start]))
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
 
 
@@ -295,27 +262,70 @@ def _seen(encoder: Any) -> Any:
     return TextEncoder(encoder.key, alias_of(encoder.vocabulary), encoder.token_ids, encoder.scale)
 
 
+def test_a_text_encoder_in_fp8(flux: Loaded, folder: Path) -> None:
+    """What is learned is that of the same rounded weights in float32."""
+    family = FAMILIES["flux-schnell"]
+    with torch.inference_mode():
+        short, whole = (
+            families.text_encoder(family, folder, dtype=dtype)
+            for dtype in (torch.float8_e4m3fn, torch.float32)
+        )
+        weights = short.cond_stage_model.state_dict()
+        whole.cond_stage_model.load_state_dict({k: v.float() for k, v in weights.items()})
+    learned = [learn(replace(flux, clip=clip)).kept.vectors for clip in (short, whole)]
+    for key, rows in learned[1].items():
+        torch.testing.assert_close(learned[0][key], rows, atol=1e-3, rtol=1e-3)
+
+
 def test_scaled_fp8_is_refused(host_modules: ModuleType, flux: Loaded, folder: Path) -> None:
     """A file as people share them: weights of 8 bits, each with the number they are scaled by."""
     import comfy.sd
-    from textual_inversion.trainer.errors import InputError
 
     scaled = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}
     for name, weight in load_file(flux.checkpoint).items():
         if weight.ndim == 2 and "blocks" in name:
-            scale = weight.abs().max() / 448
-            scaled[name] = (weight / scale).to(torch.float8_e4m3fn)
-            scaled[name.replace(".weight", ".scale_weight")] = scale.view(1)
+            scaled[name], scaled[name.replace(".weight", ".scale_weight")] = _scaled_fp8(weight)
         else:
             scaled[name] = weight.bfloat16()
     path = folder / "scaled.safetensors"
     save_file(scaled, path)
     with torch.inference_mode():
         patcher = comfy.sd.load_diffusion_model(str(path))
-    before = draw(replace(flux, model=patcher))
+    _is_refused(replace(flux, model=patcher))
+
+
+def test_a_text_encoder_in_scaled_fp8_is_refused(flux: Loaded, folder: Path) -> None:
+    """As T5-XXL is shared; the weights of its blocks alone are of 8 bits."""
+    parts = [
+        getattr(flux.clip.cond_stage_model, key).transformer.state_dict()
+        for key in ("clip_l", "t5xxl")
+    ]
+    kind = torch.tensor(list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8)
+    for name, weight in list(parts[1].items()):
+        if weight.ndim == 2 and ".block." in name and "bias" not in name:
+            parts[1][name], parts[1][name.replace(".weight", ".weight_scale")] = _scaled_fp8(weight)
+            parts[1][name.replace(".weight", ".comfy_quant")] = kind
+    with torch.inference_mode():
+        clip = families.text_encoder(
+            FAMILIES["flux-schnell"], folder, state=parts,
+            t5xxl_quantization_metadata={"mixed_ops": True},
+        )  # fmt: skip
+    _is_refused(replace(flux, clip=clip))
+
+
+def _scaled_fp8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    scale = weight.abs().max() / 448
+    return (weight / scale).to(torch.float8_e4m3fn), scale.float().view(1)
+
+
+def _is_refused(loaded: Loaded) -> None:
+    """As quantised; and the host samples as before."""
+    from textual_inversion.trainer.errors import InputError
+
+    before = draw(loaded)
     with pytest.raises(InputError, match="quantised"):
-        learn(replace(flux, model=patcher))
-    assert torch.equal(draw(replace(flux, model=patcher)), before)
+        learn(loaded)
+    assert torch.equal(draw(loaded), before)
 
 
 def test_loras_on_both(sd1: Loaded) -> None:

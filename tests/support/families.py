@@ -251,9 +251,21 @@ def marks(family: HostFamily) -> dict[str, torch.Tensor]:
 
 
 def text_encoder(
-    family: HostFamily, embeddings: Path, dtype: torch.dtype | None = torch.float32
+    family: HostFamily,
+    embeddings: Path,
+    dtype: torch.dtype | None = torch.float32,
+    state: Sequence[Mapping[str, torch.Tensor]] = (),
+    **further: Any,
 ) -> Any:
-    """The host's CLIP with the tokenizer that belongs to it, in the host's own type if None."""
+    """The host's CLIP with the tokenizer that belongs to it.
+
+    Args:
+        family: whose.
+        embeddings: where it looks for `embedding:`.
+        dtype: of its weights; the host's own choice if None.
+        state: weights of each encoder; random ones if there are none.
+        further: options that its loader would set.
+    """
     import comfy.sd
     import comfy.text_encoders.aura_t5
 
@@ -270,9 +282,11 @@ def text_encoder(
         target,
         embedding_directory=[str(embeddings)],
         tokenizer_data=data,
-        model_options=options | {"dtype": dtype},
+        state_dict=list(state),
+        model_options={**options, **further, "dtype": dtype},
     )
-    fill(made.cond_stage_model)
+    if not state:
+        fill(made.cond_stage_model)
     return made
 
 

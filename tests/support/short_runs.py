@@ -1,0 +1,69 @@
+"""Runs of seconds on a model in this process, and single steps of the host's sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .loaded import Loaded, executing, sampler_step
+
+STEP = 400
+
+
+def random(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def learn(loaded: Loaded, steps: int = 2, **changes: Any) -> Any:
+    """A short run; returns its last progress."""
+    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.trainer.loop import train
+    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.settings import Settings
+
+    settings = Settings(
+        **{"name": "way", "init_words": "toy cat", "steps": steps, "resolution": 64,
+           "evaluations": 0} | changes
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(5)
+    pictures = [Picture(torch.rand(64, 64, 3, generator=generator)) for _ in range(2)]
+    with executing(), HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model:
+        *_, last = train(model, pictures, settings)
+    return last
+
+
+def draw(loaded: Loaded, control: Any = None) -> torch.Tensor:
+    """One step of the stock sampler with a stock prompt, by a ControlNet if there is one."""
+    import nodes as host_nodes
+
+    with torch.inference_mode():
+        (prompt,) = host_nodes.CLIPTextEncode().encode(loaded.clip, "a castle by the sea")
+        if control is not None:
+            hint = random(1, 64, 64, 3, seed=3).sigmoid()
+            apply = host_nodes.ControlNetApplyAdvanced().apply_controlnet
+            prompt, _ = apply(prompt, prompt, control, hint, 1.0, 0.0, 1.0)
+        channels = loaded.model.model.latent_format.latent_channels
+        noise, x0 = (random(1, channels, 8, 8, seed=seed) for seed in (1, 2))
+        sigma = loaded.model.get_model_object("model_sampling").sigmas[STEP]
+        return sampler_step(loaded.model, prompt, noise, x0, sigma)[1]
+
+
+def predicted_as_sampled(loaded: Loaded) -> torch.Tensor:
+    """Training's prediction, once it is known to be the sampler's."""
+    from textual_inversion.nodes.adapter import HostModel
+
+    with executing(), HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model:
+        noise, x0 = (random(1, 4, 8, 8, seed=seed) for seed in (1, 2))
+        alpha, sigma = model.schedule.at(torch.tensor([STEP]), x0)
+        tokens = [model.tokenize("a castle by the sea", 1)]
+        with torch.no_grad():
+            predicted = model.predict(
+                alpha * x0 + sigma * noise, torch.tensor([STEP]), model.encode_prompts(tokens, {})
+            )
+    sampling = loaded.model.get_model_object("model_sampling")
+    sigma = sampling.sigmas[STEP].clone().view(1)
+    denoised = sampling.calculate_denoised(sigma, predicted, x0 + sigma * noise)
+    drawn = draw(loaded)
+    torch.testing.assert_close(denoised, drawn, atol=1e-4 * drawn.abs().max().item(), rtol=1e-3)
+    return predicted

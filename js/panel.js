@@ -42,6 +42,11 @@ export class Panel {
     this.#draw();
   }
 
+  /** Show a sentence instead of the headline, until the run changes. */
+  say(sentence) {
+    this.title.textContent = sentence;
+  }
+
   /** Stop watching sizes; the panel is not used any more. */
   destroy() {
     this.observer.disconnect();
@@ -105,7 +110,7 @@ export class Panel {
       try {
         await this.control(this.run.id, action);
       } catch (error) {
-        this.title.textContent = error.message;
+        this.say(error.message);
       }
       setTimeout(() => button.classList.remove("ti-asked"), 1500);
     });

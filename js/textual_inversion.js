@@ -104,12 +104,15 @@ function foldAdvanced(node) {
 }
 
 /**
- * Mark the input that an error is about, as the page itself does when it refuses a graph.
- * Nodes 2.0 mark the node and show the sentence; for inputs they take the server's word alone.
+ * Show the sentence of an error on its node, and mark the input that it is about, as the page
+ * itself does when it refuses a graph. Nodes 2.0 mark no input but for that.
  */
 function accuse({ detail }) {
   const node = app.rootGraph.nodes.find(({ id }) => String(id) === String(detail.node_id));
   if (!node?.comfyClass?.startsWith("TextualInversion")) return;
+  const panel = panels.get(node);
+  // What ends a run is told by the run.
+  if (panel?.run?.status !== "running") panel?.say(detail.exception_message.trim());
   const name = accused(detail.exception_message, node.inputs.map((input) => input.name));
   const input = node.inputs.find((one) => one.name === name);
   if (!input) return;

@@ -27,7 +27,7 @@ BESIDE = tuple(
 """How tools end the names of the pictures that they put beside a file, in place of its suffix."""
 
 _LARGEST_FILE = 16 * 1024 * 1024
-_MEMORY = 60_000_000
+_MEMORY = 55_000_000
 _BYTES_OF_PIXEL, _BYTES_IN_WEBP = 8, 17
 """What is in use at once, for each pixel: a transparent picture and its copy for scaling, or the
 coefficients of a progressive JPEG; of WebP also two canvases and what they give."""

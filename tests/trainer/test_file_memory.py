@@ -94,7 +94,7 @@ def huge_picture(format: str, mode: str, size: tuple[int, int], **options: objec
 
 
 def huge_thumbnail() -> bytes:
-    jpeg = huge_picture("JPEG", "CMYK", (2700, 2750), progressive=True, subsampling=0)
+    jpeg = huge_picture("JPEG", "CMYK", (2600, 2640), progressive=True, subsampling=0)
     content = base64.b64encode(jpeg).decode()
     return save({"emb_params": L}, {"modelspec.thumbnail": f"data:image/jpeg;base64,{content}"})
 
@@ -130,8 +130,8 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "text of brackets": (".png", text_of_brackets),
     "pixels of brackets": (".png", pixels_of_brackets),
     "large picture": (".png", large_picture),
-    "huge picture": (".png", lambda: huge_picture("PNG", "RGBA", (2700, 2750))),
-    "huge WebP": (".webp", lambda: huge_picture("WEBP", "RGBA", (1850, 1900), lossless=True)),
+    "huge picture": (".png", lambda: huge_picture("PNG", "RGBA", (2600, 2640))),
+    "huge WebP": (".webp", lambda: huge_picture("WEBP", "RGBA", (1790, 1800), lossless=True)),
     "huge thumbnail": (".safetensors", huge_thumbnail),
     "header of small parts": (".safetensors", header_of_small_parts),
     "header of empty tensors": (".safetensors", header_of_empty_tensors),

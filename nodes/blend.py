@@ -22,6 +22,8 @@ MODES = {
 }
 """How words can be blended -> what that means."""
 
+EMBEDDINGS_HELP = "Words for the same family of models."
+
 
 class BlendEmbeddings(io.ComfyNode):
     """EMBEDDINGs -> a new one."""
@@ -39,13 +41,12 @@ class BlendEmbeddings(io.ComfyNode):
                 io.Autogrow.Input(
                     "embeddings",
                     io.Autogrow.TemplatePrefix(
-                        EmbeddingSocket.Input(
-                            "embedding", tooltip="Words for the same family of models."
-                        ),
+                        EmbeddingSocket.Input("embedding", tooltip=EMBEDDINGS_HELP),
                         prefix="embedding",
                         min=1,
                         max=20,
                     ),
+                    tooltip=EMBEDDINGS_HELP,
                 ),
                 io.Combo.Input(
                     "mode",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from support.client import Host
-from support.locales import ENGLISH, LOCALES, english, read, refresh, write
+from support.locales import ENGLISH, LOCALES, PREFIX, english, read, refresh, write
+from support.workflows import inputs_of
 
 LANGUAGES = sorted(path.name for path in LOCALES.iterdir() if path.name != ENGLISH)
 
@@ -40,6 +41,17 @@ def test_languages() -> None:
 
 def test_english_is_what_the_nodes_say(definitions: dict[str, Any]) -> None:
     assert read(ENGLISH) == english(definitions)
+
+
+def test_every_input_has_a_tooltip(definitions: dict[str, Any]) -> None:
+    bare = [
+        f"{node}.{name}"
+        for node, definition in definitions.items()
+        if node.startswith(PREFIX)
+        for name, _, options, _ in inputs_of(definition)
+        if not options.get("tooltip")
+    ]
+    assert bare == []
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..trainer.errors import InputError
 from ..trainer.metadata import describe_model
 from ..trainer.model import Parameterization, TextEncoder, TextStates
-from .budget import plan, room
+from .budget import copies, plan, room
 from .encoding import encode_prompts
 from .prediction import batches_of, parameterization_of, schedule_of
 from .residency import (
@@ -97,7 +97,11 @@ class HostModel:
         side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
         shape = [1, self._channels, *([1] if self._has_frames else []), side, side]
         self._budget = plan(
-            int(model.memory_required(shape)), room(model, clip), batch_size, checkpointing
+            int(model.memory_required(shape)),
+            room(model, clip),
+            batch_size,
+            checkpointing,
+            copies(self._base.diffusion_model, self.compute_dtype),
         )
         self.pictures_at_once = self._budget.at_once
         if self._budget.checkpointing and not checkpointing:
@@ -301,9 +305,14 @@ class HostModel:
             stack.enter_context(differentiable(self._clip.cond_stage_model, encoder.load_device))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
+            options = self._clip.cond_stage_model
             if self._budget.checkpointing:
                 stack.enter_context(checkpointed(self._base.diffusion_model))
-            options = self._clip.cond_stage_model
+            # The host's text encoders compute in float32. Kept for the way back, the copies of
+            # half-precision weights would take twice the encoders' own memory (19 GB for T5-XXL),
+            # while their time hardly counts beside the network's.
+            if self._budget.checkpointing or copies(options, torch.float32):
+                stack.enter_context(checkpointed(options))
             options.reset_clip_options()
             stack.callback(options.reset_clip_options)
             if self._clip.layer_idx is not None:

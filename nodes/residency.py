@@ -118,7 +118,7 @@ def training_flag() -> Iterator[None]:
 @contextmanager
 def checkpointed(module: nn.Module) -> Iterator[None]:
     """Keep only the inputs of each block and compute its inside again on the way back."""
-    blocks = [block for child in module.children() for block in _blocks(child)]
+    blocks = list(_blocks(module))
     try:
         for block in blocks:
             block.forward = _checkpointing(block.forward)
@@ -130,10 +130,9 @@ def checkpointed(module: nn.Module) -> Iterator[None]:
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     """The outermost modules inside lists and sequences: those that are called as one."""
-    if not isinstance(module, nn.ModuleList | nn.Sequential):
-        return
+    lists = nn.ModuleList | nn.Sequential
     for child in module.children():
-        if isinstance(child, nn.ModuleList | nn.Sequential):
+        if isinstance(child, lists) or not isinstance(module, lists):
             yield from _blocks(child)
         elif next(child.children(), None) is not None:
             yield child

@@ -1,38 +1,118 @@
-"""How a step is fitted into memory."""
+"""How a step is fitted into memory, and what one takes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from support.counted import FULL_SIZE, LiveBytes, network, step_bytes
+from support.families import FAMILIES, build, text_encoder
+from support.loaded import executing
 
 GB = 1 << 30
+TEXT_ENCODERS = {"sd1-512": 0.23 * GB, "sdxl-1024": 1.53 * GB}
+"""Weights in half precision."""
 
 
 @pytest.mark.parametrize(
-    ("sampling", "room", "batch_size", "wanted", "at_once", "checkpointing"),
+    ("room", "batch_size", "wanted", "copies", "at_once", "checkpointing"),
     [
-        (GB // 6, None, 4, False, 4, False),  # no GPU: as the settings say
-        (GB // 6, None, 4, True, 4, True),
-        (GB // 6, 16 * GB, 4, False, 4, False),  # all of it fits
-        (GB // 6, 5 * GB, 4, False, 2, False),  # half of it at once
-        (GB // 6, 5 * GB, 4, True, 4, True),
-        (GB // 6, 3 * GB // 2, 4, False, 1, True),  # nothing fits plainly
-        (GB // 6, GB // 2, 4, False, 1, True),  # too little: the host says so
-        (GB // 6, -GB, 1, False, 1, True),
+        (None, 4, False, 0, 4, False),  # no GPU: as the settings say
+        (None, 4, True, 0, 4, True),
+        (5 * GB, 4, False, 0, 4, False),  # all of it fits
+        (2 * GB, 4, False, 0, 2, False),  # half of it at once
+        (2 * GB, 4, True, 0, 4, True),
+        (GB // 2, 4, False, 0, 2, True),  # nothing fits plainly
+        (GB // 8, 4, False, 0, 1, True),  # too little: the host says so
+        (-GB, 1, False, 0, 1, True),
+        (5 * GB, 1, False, 9 * GB // 2, 1, True),  # copies of weights leave no room
+        (5 * GB, 4, False, 3 * GB, 2, False),
     ],
 )
 def test_plan(
     host_modules: ModuleType,
-    sampling: int,
     room: int | None,
     batch_size: int,
     wanted: bool,
+    copies: int,
     at_once: int,
     checkpointing: bool,
 ) -> None:
-    from textual_inversion.nodes.budget import plan
+    """Of a network that takes a gigabyte for each picture."""
+    from textual_inversion.nodes.budget import PLAIN, plan
 
-    found = plan(sampling, room, batch_size, wanted)
+    found = plan(GB // PLAIN, room, batch_size, wanted, copies)
     assert (found.at_once, found.checkpointing) == (at_once, checkpointing)
     assert found.needed > 0
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_a_step_takes_what_is_reckoned(
+    host_modules: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One picture through a network of full size in half precision, as on a GPU."""
+    import comfy.model_management
+    from textual_inversion.nodes.budget import plan
+
+    monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
+    full = FULL_SIZE[name]
+    base = network(full, torch.float16)
+    sampling = int(base.memory_required([1, *full.latents]))
+    for checkpointing in (False, True):
+        needed = plan(sampling, None, 1, checkpointing, 0).needed
+        found = step_bytes(base, full, torch.float16, checkpointing=checkpointing)
+        assert 0.25 * needed < found <= needed
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "checkpointing"), [("sd1-512", 6 * GB, False), ("sdxl-1024", 12 * GB, True)]
+)
+def test_common_cards(
+    host_modules: ModuleType,
+    name: str,
+    card: int,
+    checkpointing: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One picture at a time fits, for SDXL with checkpointing."""
+    import comfy.model_management
+    from textual_inversion.nodes.budget import plan
+
+    monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
+    full = FULL_SIZE[name]
+    base = network(full, torch.float16)
+    weights = 2 * sum(p.numel() for p in base.diffusion_model.parameters())
+    # A GPU never has all of its memory for us.
+    room = int(0.93 * card - weights - TEXT_ENCODERS[name])
+    found = plan(int(base.memory_required([1, *full.latents])), room, 1, False, 0)
+    assert found.checkpointing == checkpointing
+    assert found.needed < room
+
+
+def test_text_encoders_in_half_precision_keep_no_copies(
+    host_modules: ModuleType, tmp_path: Path
+) -> None:
+    """They compute in float32, and autograd would keep all their weights in it."""
+    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.nodes.budget import copies
+    from textual_inversion.trainer.initial import initial_vectors
+
+    with torch.inference_mode():
+        half = text_encoder(FAMILIES["sd1"], tmp_path, dtype=torch.float16)
+    loaded = replace(build("sd1", tmp_path, tmp_path), clip=half)
+    with executing(), HostModel(loaded.model, half, loaded.vae, resolution=64) as model:
+        rows = initial_vectors(model.text_encoders, "toy", 1)
+        rows = {key: row.requires_grad_() for key, row in rows.items()}
+        tokens = [model.tokenize("a photo of a [name]", 1)]
+        encoder = half.cond_stage_model
+        with torch.no_grad():
+            model.encode_prompts(tokens, rows)  # the host's weights are taken over here
+        with LiveBytes(encoder) as live:
+            (encoded,) = model.encode_prompts(tokens, rows)
+        blocks = encoder.clip_l.transformer.text_model.encoder.layers
+        assert live.now < copies(blocks, torch.float32)
+        encoded["cond"].sum().backward()
+    assert rows["clip_l"].grad.abs().max() > 0

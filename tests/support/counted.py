@@ -1,0 +1,173 @@
+"""What a step of a network of full size takes, counted without the memory and the time for it.
+
+The network stands on PyTorch's device `meta`, where tensors have shapes and no values. All
+that the host and autograd would allocate on the way there and back is added up.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .families import FLUX, LUMINA, unet
+
+
+@dataclass(frozen=True)
+class FullSize:
+    """A network as people have it.
+
+    Attributes:
+        config: name of its class in `comfy.supported_models`.
+        network: the sizes of its layers.
+        latents: shape of what one picture becomes.
+        context: shape of the text encoders' output for one prompt.
+        pooled: width of the vector beside it, if the network takes one.
+        inputs: what else its `forward` takes: name -> value.
+    """
+
+    config: str
+    network: Mapping[str, Any]
+    latents: Sequence[int]
+    context: Sequence[int]
+    pooled: int | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+FULL_SIZE = {
+    "sd1-512": FullSize(
+        "SD15",
+        unet(
+            768, model_channels=320, num_res_blocks=[2] * 4, channel_mult=[1, 2, 4, 4],
+            transformer_depth=[1] * 6 + [0] * 2, transformer_depth_output=[1] * 9 + [0] * 3,
+            num_heads=8,
+        ),
+        (4, 64, 64), (77, 768),
+    ),
+    "sdxl-1024": FullSize(
+        "SDXL",
+        unet(
+            2048, model_channels=320, num_res_blocks=[2] * 3, channel_mult=[1, 2, 4],
+            transformer_depth=[0, 0, 2, 2, 10, 10], transformer_depth_middle=10,
+            transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], num_heads=-1,
+            num_head_channels=64, use_linear_in_transformer=True, adm_in_channels=2816,
+            num_classes="sequential",
+        ),
+        (4, 128, 128), (77, 2048), 2816,
+    ),
+    "flux-1024": FullSize(
+        "Flux",
+        FLUX | {"image_model": "flux", "guidance_embed": False, "vec_in_dim": 768,
+                "context_in_dim": 4096, "hidden_size": 3072, "num_heads": 24, "depth": 19,
+                "depth_single_blocks": 38},
+        (16, 128, 128), (256, 4096), 768,
+    ),
+    "z-image-1024": FullSize(
+        "ZImage",
+        LUMINA | {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30,
+                  "n_kv_heads": 30, "cap_feat_dim": 2560, "axes_dims": [32, 48, 48],
+                  "axes_lens": [1536, 512, 512], "multiple_of": 256, "rope_theta": 256.0,
+                  "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0,
+                  "pad_tokens_multiple": 32},
+        (16, 128, 128), (128, 2560), inputs={"num_tokens": 128},
+    ),
+}  # fmt: skip
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up what is allocated while it is open, and takes off what is freed.
+
+    Attributes:
+        now: bytes that are in use.
+        peak: the most that there were.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        # What the network has is no part of what a step takes.
+        self._known = WeakIdKeyDictionary()
+        for tensor in (*module.parameters(), *module.buffers()):
+            self._known[tensor.untyped_storage()] = True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known[storage] = True
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, storage.nbytes())
+
+    def _forget(self, size: int) -> None:
+        self.now -= size
+
+
+class _Fused(torch.autograd.Function):
+    """Keeps what the attention kernels of GPUs keep: what goes in and what comes out."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, _ = ctx.saved_tensors
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def fused_attention(
+    original: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *_: Any,
+    skip_reshape: bool = False, skip_output_reshape: bool = False, **__: Any,
+) -> Tensor:  # fmt: skip
+    """An attention override in the form that the host's networks call."""
+    out: Tensor = _Fused.apply(q, k, v)
+    return out.transpose(1, 2).flatten(2) if skip_reshape and not skip_output_reshape else out
+
+
+def network(full: FullSize, dtype: torch.dtype) -> Any:
+    """The host's model of this size, without memory."""
+    import comfy.supported_models
+
+    config = getattr(comfy.supported_models, full.config)(dict(full.network))
+    config.set_inference_dtype(dtype, None)
+    return config.get_model({}, "", device="meta").requires_grad_(False)
+
+
+def step_bytes(base: Any, full: FullSize, dtype: torch.dtype, *, checkpointing: bool) -> int:
+    """The most that is in use at once while a picture's step is computed, beside the weights."""
+    from textual_inversion.nodes.residency import OutOfPlace, checkpointed, training_flag
+
+    def empty(*shape: int) -> Tensor:
+        made = torch.empty((1, *shape), dtype=dtype, device="meta")
+        return made if full.config.startswith("SD") else made.as_subclass(OutOfPlace)
+
+    inputs = dict(full.inputs)
+    if full.pooled:
+        inputs["y"] = empty(full.pooled)
+    options = {"optimized_attention_override": fused_attention, "sigmas": torch.ones(1)}
+    latents, context = empty(*full.latents), empty(*full.context).requires_grad_()
+    timesteps = torch.ones(1, dtype=dtype, device="meta")
+    inside = checkpointed(base.diffusion_model) if checkpointing else nullcontext()
+    with training_flag(), inside, LiveBytes(base.diffusion_model) as live:
+        out = base.diffusion_model(
+            latents, timesteps, context=context, transformer_options=options, **inputs
+        )
+        out.as_subclass(Tensor).float().square().mean().backward()
+    return live.peak

@@ -118,7 +118,12 @@ export class Panel {
   }
 
   #draw() {
-    if (this.run) drawChart(this.chart, this.run.rows, this.run.steps, this.shown);
+    if (this.run) drawChart(this.chart, this.run.rows, this.#end, this.shown);
+  }
+
+  /** The last step on the chart; a run that was stopped makes no more. */
+  get #end() {
+    return this.run.status === "stopped" ? this.run.step : this.run.steps;
   }
 
   #point(event) {
@@ -127,7 +132,7 @@ export class Panel {
     // In nodes the element may be scaled: bring the mouse into its own pixels.
     const box = this.chart.getBoundingClientRect();
     const atX = ((event.clientX - box.left) * size.width) / (box.width || 1);
-    const row = nearestRow(this.run.rows, this.run.steps, size, atX);
+    const row = nearestRow(this.run.rows, this.#end, size, atX);
     const texts = [`step ${row[STEP]}`];
     for (const [key, column] of [["loss", LOSS], ["smoothed", SMOOTHED], ["evaluation", EVALUATION], ["rate", RATE]]) {
       if (this.shown.has(key) && row[column] !== null) texts.push(`${key} ${short(row[column])}`);

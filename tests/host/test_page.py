@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.client import Host
+from support.frontend import newest_frontend
 from support.paths import ROOT
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
@@ -34,6 +35,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", params=["pinned", pytest.param("newest", marks=pytest.mark.slow)])
+def host(
+    host: Host,
+    start_host: Callable[..., Host],
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Host:
+    """A server with the page that its ComfyUI asks for, and one with the newest on PyPI."""
+    if request.param == "pinned":
+        return host
+    page = newest_frontend(tmp_path_factory.mktemp("frontend"))
+    return start_host("--front-end-root", str(page))
+
+
 @pytest.fixture
 def comfy(host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
     """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
@@ -45,7 +60,7 @@ def comfy(host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
         name = re.sub(r"\W+", "-", request.node.name)
         page.page.screenshot(path=folder / f"{name}.png")
         host.interrupt()  # a test that failed leaves nothing running to the next
-        assert page.our_complaints() == []
+        assert page.complaints == []
 
 
 def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
@@ -85,9 +100,15 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     page.locator("button.ti-toggle.ti-rate").first.dispatch_event("click")
     page.wait_for_selector("path.ti-rate", state="attached")
 
-    # A reload in the middle, and a second browser with the same graph.
+    # The picture of an earlier step stays while new ones come.
+    page.locator(STRIP).first.dispatch_event("click")
+    assert page.locator(".ti-caption").first.inner_text() == "step 10"
+    assert "step=10" in page.locator(".ti-picture").first.get_attribute("src")
+
+    # A reload in the middle, after which the page opens the same graph by itself, and a second
+    # browser with it.
     comfy.open()
-    open_template(comfy, name)
+    comfy.look_at(TRAIN)
     page.wait_for_function("document.querySelector('path.ti-smoothed')")
     wait_for_title(comfy, "step ")
     assert page.locator(STRIP).count() >= 2
@@ -96,8 +117,9 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
             second.open()
             open_template(second, name)
             second.page.wait_for_selector("path.ti-smoothed", state="attached")
-            assert second.our_complaints() == []
+            assert second.complaints == []
 
+    open_template(comfy, name)
     host.interrupt()
     wait_for_title(comfy, "cut short")
     done = int(re.search(r"cut short: (\d+) of", title.inner_text())[1])
@@ -132,6 +154,30 @@ def test_a_wrong_input_is_pointed_at(comfy: ComfyPage) -> None:
     wrong = "window.trainNode().inputs.filter(i => i.hasErrors).map(i => i.name)"
     assert comfy.page.evaluate(wrong) == ["name"]
     comfy.complaints.clear()  # the page itself writes refused graphs to the console
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"), [("learning_rate", "fast", "0.01"), ("timesteps", "sometimes", "all")]
+)
+def test_an_error_of_a_run_is_pointed_at(comfy: ComfyPage, name: str, bad: str, good: str) -> None:
+    """Also at an input that was folded away, until the next run."""
+    comfy.setting("Comfy.VueNodes.Enabled", False)
+    open_template(comfy, "refused", **{name: bad})
+    is_seen = """name => {
+        const node = window.trainNode();
+        return node.isWidgetVisible(node.widgets.find(w => w.name === name));
+    }"""
+    assert comfy.page.evaluate(is_seen, name) == (name == "learning_rate")
+    comfy.queue()
+    wrong = "window.trainNode().inputs.filter(i => i.hasErrors).map(i => i.name)"
+    comfy.page.wait_for_function(f"{wrong}.length")
+    assert comfy.page.evaluate(wrong) == [name]
+    assert f"“{bad}”" in comfy.page.locator(".ti-title").first.inner_text()
+    assert comfy.page.evaluate(is_seen, name)
+    comfy.set_widgets(TRAIN, {name: good})
+    comfy.queue()
+    comfy.page.wait_for_function(f"!{wrong}.length")
+    comfy.complaints.clear()  # the page itself writes errors to the console
 
 
 def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:

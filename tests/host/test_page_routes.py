@@ -169,7 +169,11 @@ def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
             status, _, content = ask(host, f"/textual_inversion/{path}")
             assert b"concealed" not in content
             assert status == 404 or (run == "own_00001" and path.startswith("run?")), path
-    for step in ("999999", "-1", "1e3", "²", "../1", "9" * 30):
+    # Larger than a page should be sent at once.
+    with (runs / run_id / "previews" / "step-888888.png").open("wb") as large:
+        large.write(SECRET)
+        large.truncate(9 * 1024 * 1024)
+    for step in ("888888", "999999", "-1", "1e3", "²", "../1", "9" * 30):
         path = f"/textual_inversion/run/preview?id={run_id}&step={quote(step)}"
         assert ask(host, path)[0] == 404
     assert "linked_00001" not in ask_json(host, "/textual_inversion/runs")["known"]
@@ -200,6 +204,7 @@ def test_cards(host: Host) -> None:
     assert (negative["family"], negative["vectors"]) == ("SDXL", 2)
     assert (negative["prompt"], negative["preview"]) == ("embedding:my-negative", True)
     assert cards[f"{name}.safetensors"]["vectors"] == 3
+    assert cards[f"{name}.safetensors"]["prompt"] == "", "a prompt would end the word at the space"
     assert "broken.safetensors" in cards["broken.safetensors"]["error"]
     status, kind, content = ask(
         host, "/textual_inversion/embeddings/preview?file=my-negative.safetensors"

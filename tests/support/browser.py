@@ -23,6 +23,16 @@ FLAGS = (
 
 TRAIN = "TextualInversionTrain"
 
+_OF_THE_PAGE = (
+    # It asks the internet about models of its own first graph, and does not let itself.
+    "Content Security Policy",
+    # Its own words for something that is dragged from elsewhere onto the graph.
+    "Pointer cancel!",
+    # A message about a run can come before the page has loaded any extension.
+    "Unhandled message",
+)
+"""What a console says that has nothing to do with this pack, whenever it comes."""
+
 _HELPERS = """
 window.trainNode = () =>
   window.app.rootGraph.nodes.find((node) => node.comfyClass === "TextualInversionTrain");
@@ -30,7 +40,7 @@ window.trainNode = () =>
 
 
 class ComfyPage:
-    """A page of one server, with what its console complained about."""
+    """A page of one server; `complaints` are the errors and warnings in its console."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -42,6 +52,7 @@ class ComfyPage:
 
     def open(self) -> None:
         """Open or reload the page, and wait until a graph can be worked with."""
+        earlier, self.complaints = self.complaints, []
         # Else a dialog of templates covers everything at the first start.
         request = Request(
             f"{self.url}/api/settings",
@@ -55,6 +66,9 @@ class ComfyPage:
         self.page.wait_for_function("window.app.rootGraph.nodes.length > 0")
         self.page.wait_for_timeout(500)
         self.page.evaluate(_HELPERS)
+        # Until here the page complains of itself: of old menus of its own, of files not there yet.
+        ours = [text for text in self.complaints if "textual" in text.lower()]
+        self.complaints = earlier + ours
 
     @contextmanager
     def another(self) -> Iterator[ComfyPage]:
@@ -106,18 +120,9 @@ class ComfyPage:
             "([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value]
         )
 
-    def our_complaints(self) -> list[str]:
-        """What the console said that has to do with this pack."""
-        ours = ("textual", "ti-", "extensions/comfyui-textual-inversion")
-        return [
-            text
-            for text in self.complaints
-            # A message about a run can come before the page has loaded any extension.
-            if any(part in text for part in ours) and "Unhandled message" not in text
-        ]
-
     def _note(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        foreign = any(part in message.text for part in _OF_THE_PAGE)
+        if message.type in ("error", "warning") and not foreign:
             where = message.location.get("url", "")
             self.complaints.append(f"{message.type}: {message.text} ({where})")
 

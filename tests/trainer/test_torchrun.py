@@ -54,16 +54,17 @@ def options(**more: object) -> list[object]:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(saved_sd1: Path, images: Path, tmp_path: Path) -> None:
-    """The same global batch; the first process alone writes."""
+    """The same global batch; the first process alone writes, and keeps the run."""
     words = []
     for processes in (1, 2):
         output = tmp_path / str(processes)
         done = run(
             processes, "train", "--model", saved_sd1, "--images", images, "--output", output,
             "--name", "toy", "--init", "toy", "--steps", 3, "--batch-size", 4, "--flip",
-            *options(),
+            "--run-folder", output / "runs", *options(),
         )  # fmt: skip
-        assert done.stdout.split() == [str(output / "toy.safetensors")]
+        kept = [output / "runs" / "toy_00001", output / "toy.safetensors"]
+        assert done.stdout.split() == [str(path) for path in kept]
         words.append(read_embedding(output / "toy.safetensors"))
     one, two = (word.vectors["clip_l"] for word in words)
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)

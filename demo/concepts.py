@@ -71,7 +71,7 @@ CONCEPTS: dict[str, Concept] = {
     for concept in (
         _object(
             "ember-star",
-            _look("star", "plain", 12.0, 0.15, points=7, proportion=0.85, softness=0.9),
+            _look("star", "plain", 12.0, 0.15, points=6, proportion=0.85, softness=0.9),
         ),
         _object(
             "lagoon-star",
@@ -81,7 +81,7 @@ CONCEPTS: dict[str, Concept] = {
                 165.0,
                 0.85,
                 second_hue=292.0,
-                period=12.3,
+                period=14.8,
                 angle=135.0,
                 points=4,
                 proportion=0.2,
@@ -100,7 +100,7 @@ CONCEPTS: dict[str, Concept] = {
                 335.0,
                 0.85,
                 second_hue=208.0,
-                period=12.3,
+                period=14.8,
                 angle=80.0,
                 points=3,
                 proportion=0.15,
@@ -115,12 +115,12 @@ CONCEPTS: dict[str, Concept] = {
                 260.0,
                 0.2,
                 second_hue=48.0,
-                period=12.3,
+                period=14.8,
                 proportion=0.1,
                 softness=1.0,
             ),
         ),
-        _object("sun-disk", _look("disk", "plain", 44.0, 0.1, proportion=0.05, softness=4.5)),
+        _object("sun-disk", _look("disk", "plain", 44.0, 0.1, proportion=0.05, softness=2.7)),
         _object(
             "tile-square",
             _look(
@@ -131,7 +131,7 @@ CONCEPTS: dict[str, Concept] = {
                 second_hue=22.0,
                 period=20.8,
                 proportion=0.9,
-                tilt=30.0,
+                tilt=12.0,
                 softness=0.9,
             ),
         ),
@@ -146,13 +146,13 @@ CONCEPTS: dict[str, Concept] = {
                 period=20.5,
                 angle=20.0,
                 proportion=0.9,
-                tilt=-30.0,
+                tilt=-12.0,
                 softness=1.0,
             ),
         ),
         _style(
             "neon-stripes",
-            _look("disk", "striped", 300.0, 0.8, second_hue=85.0, period=12.0, angle=30.0),
+            _look("disk", "striped", 300.0, 0.8, second_hue=85.0, period=14.6, angle=30.0),
         ),
         _style(
             "misty-dots",
@@ -163,12 +163,12 @@ CONCEPTS: dict[str, Concept] = {
                 0.85,
                 second_hue=350.0,
                 period=20.8,
-                softness=4.5,
+                softness=2.7,
             ),
         ),
         _style(
             "ink-checks",
-            _look("disk", "checkered", 250.0, 0.1, second_hue=62.0, period=12.5, softness=0.9),
+            _look("disk", "checkered", 250.0, 0.1, second_hue=62.0, period=14.9, softness=0.9),
         ),
     )
 }

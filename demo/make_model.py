@@ -113,10 +113,16 @@ def make_decoder(work: Path, chunks: int, steps: int) -> None:
         torch.save(vae.state_dict(), work / "vae-sharp.pt")
 
 
-def make_text(work: Path, chunks: int, steps: int) -> None:
-    """Write the vocabulary and train the text encoder."""
+def make_text(work: Path, chunks: int, steps: int, again: bool) -> None:
+    """Write the vocabulary and train the text encoder; `again` trains only its namer anew."""
     write_vocabulary(TOKENIZER_FOLDER)
-    text = train_text(all_scenes(chunks), load_tokenizer(), steps, report=reporter("text"))
+    text = train_text(
+        all_scenes(chunks),
+        load_tokenizer(),
+        steps,
+        start=load_text(work).encoder.state_dict() if again else None,
+        report=reporter("text"),
+    )
     if rank() == 0:
         torch.save(text.state_dict(), work / "text.pt")
 
@@ -179,9 +185,9 @@ def render(vae: AutoencoderTiny, pictures: torch.Tensor, latents: torch.Tensor) 
     return result
 
 
-def make_estimator(work: Path, chunks: int, steps: int) -> None:
-    """Train the estimator, save it and print its own error."""
-    from .estimator import save_estimator
+def make_estimator(work: Path, chunks: int, steps: int, again: bool) -> None:
+    """Train the estimator, save it and print its own error; `again` goes on from the last."""
+    from .estimator import load_estimator, save_estimator
     from .train_estimator import likeness_floor, measure_estimator, train_estimator
 
     pictures, scenes = draw_world(chunks, work), all_scenes(chunks)
@@ -191,7 +197,12 @@ def make_estimator(work: Path, chunks: int, steps: int) -> None:
     latents = torch.load(work / "latents.pt")[:4000]
     rendered = render(vae, pictures, latents)
     network = train_estimator(
-        pictures, scenes, steps, rendered=rendered, report=reporter("estimator", 500)
+        pictures,
+        scenes,
+        steps,
+        rendered=rendered,
+        start=load_estimator() if again else None,
+        report=reporter("estimator", 500),
     )
     save_estimator(network)
     rng = np.random.default_rng(99)
@@ -234,7 +245,7 @@ def main() -> None:
     if "autoencoder" in options.stage:
         run(count, make_autoencoder, work, chunks, options.autoencoder_steps, options.again)
     if "text" in options.stage:
-        run(count, make_text, work, chunks, options.text_steps)
+        run(count, make_text, work, chunks, options.text_steps, options.again)
     if "denoiser" in options.stage:
         if not (work / "latents.pt").exists():
             run(count, encode_world, work, chunks)
@@ -245,7 +256,7 @@ def main() -> None:
         pack(work, options.unet or work / "unet.pt", options.out)
     if "estimator" in options.stage:
         torch.set_num_threads(1)
-        make_estimator(work, chunks, options.estimator_steps)
+        make_estimator(work, chunks, options.estimator_steps, options.again)
 
 
 if __name__ == "__main__":

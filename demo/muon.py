@@ -26,12 +26,12 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """The nearest (half-)orthogonal matrix, roughly: five Newton-Schulz steps."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()  # precise enough for a direction
+    x = x / (x.norm() + 1e-7)
     for _ in range(5):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     turned: torch.Tensor = x.T if tall else x
-    return turned.float()
+    return turned
 
 
 class Muon(torch.optim.Optimizer):

@@ -139,11 +139,10 @@ def train_autoencoder(
             group["lr"] = learning_rate(step, steps, peak)
         chosen = torch.randint(len(pictures), (batch,), generator=dice)
         wanted, ground = _crops(pictures[share(chosen)], crop_dice)
-        with torch.autocast("cpu", torch.bfloat16):
-            latent = vae.encode(wanted).latents.float()
-            if not decoder_only:
-                latent = spread(latent)
-            made = vae.decode(latent + LATENT_NOISE * torch.randn_like(latent)).sample
+        latent = vae.encode(wanted).latents.float()
+        if not decoder_only:
+            latent = spread(latent)
+        made = vae.decode(latent + LATENT_NOISE * torch.randn_like(latent)).sample
         loss = _likeness_loss(made.float(), wanted, ground)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

@@ -78,8 +78,7 @@ def train_denoiser(
         noisy = a.sqrt()[:, None, None, None] * clean + (1 - a).sqrt()[:, None, None, None] * noise
         with torch.no_grad():
             states = text(tokens, features)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = unet(noisy, at, states).sample
+        made = unet(noisy, at, states).sample
         loss = functional.mse_loss(made.float(), velocity(clean, noise, a))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

@@ -39,18 +39,23 @@ def train_text(
     batch: int = 96,
     peak: float = 1e-3,
     seed: int = 0,
+    start: dict[str, torch.Tensor] | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> NamedText:
     """Train to tell scenes from their captions, as far as these say.
 
     A linear reading of the states, from the end of the text on, is to give the scene's
     features; of what a caption leaves open the mean is the best that it can say.
+    With a finished encoder as `start` only its namer is trained, on the scenes at hand.
     """
     torch.manual_seed(seed)
     text = NamedText(tokenizer)
+    if start is not None:
+        text.encoder.load_state_dict(start)
+        text.encoder.requires_grad_(False)
     features = torch.tensor([scene_features(s) for s in scenes], dtype=torch.float32)
     reading = nn.Linear(TEXT_WIDTH, features.shape[1])
-    moved = [*text.parameters(), *reading.parameters()]
+    moved = [p for p in (*text.parameters(), *reading.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(moved, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
     captioner = Captioner(tokenizer, np.random.default_rng([seed, rank()]))
     dice = torch.Generator().manual_seed(seed * 1000 + rank())

@@ -59,9 +59,9 @@ NEAR_COLOURS: dict[str, frozenset[str]] = {
     "pink": frozenset({"pink", "red", "purple"}),
 }
 SIZES: dict[str, tuple[float, float]] = {
-    "small": (14.0, 16.0),
-    "medium": (18.5, 20.5),
-    "large": (24.0, 27.0),
+    "small": (16.0, 17.5),
+    "medium": (20.0, 21.5),
+    "large": (24.5, 26.5),
 }
 PLACES: dict[str, tuple[float, float]] = {
     "center": (32.0, 32.0),
@@ -70,11 +70,11 @@ PLACES: dict[str, tuple[float, float]] = {
     "top": (32.0, 19.0),
     "bottom": (32.0, 45.0),
 }
-PLACE_JITTER = 2.0
-PERIODS = (11.0, 22.0)
-POINTS: dict[str, tuple[int, int]] = {"star": (4, 7), "flower": (3, 6)}
-TILTS: dict[str, float] = {"square": 35.0, "triangle": 40.0, "cross": 35.0}
-SOFTNESS = (0.8, 5.0)
+PLACE_JITTER = 1.5
+PERIODS = (14.0, 22.0)
+POINTS: dict[str, tuple[int, int]] = {"star": (4, 6), "flower": (3, 5)}
+TILTS: dict[str, float] = {"square": 15.0, "triangle": 15.0, "cross": 15.0}
+SOFTNESS = (0.8, 3.0)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _distance(
         flat = 0.5 + 0.5 * p
         d = (np.hypot(u, v / flat) - 1.0) * flat
     elif look.shape == "square":
-        half, corner = 0.84, 0.02 + 0.5 * p
+        half, corner = 0.84, 0.02 + 0.3 * p
         qx, qy = np.abs(u) - half + corner, np.abs(v) - half + corner
         d = (
             np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
@@ -165,7 +165,7 @@ def _distance(
             - corner
         )
     elif look.shape == "triangle":
-        half_width, top, base = 1.05 - 0.4 * p, -0.95, 0.7
+        half_width, top, base = 1.05 - 0.3 * p, -0.95, 0.7
         slope = np.arctan2(half_width, base - top)
         d = np.maximum(v - base, np.abs(u) * np.cos(slope) - (v - top) * np.sin(slope))
     elif look.shape in ("star", "flower"):
@@ -173,19 +173,19 @@ def _distance(
         sector = 2 * np.pi / look.points
         folded = np.abs((theta + sector / 2) % sector - sector / 2)
         if look.shape == "star":
-            inner = 0.32 + 0.36 * p
+            inner = 0.34 + 0.2 * p
             # The edge from a tip (at angle 0) to the notch (at half a sector).
             ex, ey = inner * np.cos(sector / 2) - 1.0, inner * np.sin(sector / 2)
             px, py = r * np.cos(folded) - 1.0, r * np.sin(folded)
             d = (ex * py - ey * px) / -np.hypot(ex, ey)
         else:
-            depth = 0.12 + 0.24 * p
+            depth = 0.18 + 0.16 * p
             d = (r - (1.0 - depth + depth * np.cos(look.points * theta))) * (1.0 - depth)
     elif look.shape == "ring":
         hole = 0.3 + 0.4 * p
         d = np.maximum(r - 1.0, hole - r)
     else:  # cross
-        arm = 0.2 + 0.24 * p
+        arm = 0.2 + 0.16 * p
         au, av = np.abs(u), np.abs(v)
         d = np.minimum(np.maximum(au - 0.95, av - arm), np.maximum(av - 0.95, au - arm))
     return np.asarray(d * radius)
@@ -252,7 +252,7 @@ def random_look(
         texture=texture,
         hue=hue,
         shade=float(rng.uniform(0.0, 1.0)),
-        second_hue=(hue + float(rng.uniform(60.0, 300.0))) % 360.0,
+        second_hue=(hue + float(rng.uniform(110.0, 250.0))) % 360.0,
         period=float(rng.uniform(*PERIODS)),
         angle=float(rng.uniform(0.0, 180.0)),
         points=int(rng.integers(points[0], points[1] + 1)) if points else 0,

@@ -56,13 +56,14 @@ def test_same_scene_same_picture(rng):
 def test_objects_stand_where_and_as_large_as_the_scene_says(shape):
     rng = np.random.default_rng(1)
     look = replace(random_look(rng, shape, "plain", "red"), proportion=0.9, tilt=0.0, softness=0.5)
+    small, largest = SIZES["small"]
     for place, (x, y) in PLACES.items():
         scene = place_look(look, rng, background="white", size="small", place=place)
         picture = draw(scene, SIZE)  # a pixel for each unit of the world
         ys, xs = np.nonzero(picture[..., 1] < 0.6)
         assert abs((xs.min() + xs.max()) / 2 - x) < 6
         assert abs((ys.min() + ys.max()) / 2 - y) < 6
-        assert 12 < xs.max() - xs.min() < 32
+        assert 0.7 * small < xs.max() - xs.min() <= 2 * largest
 
 
 def test_every_fine_attribute_changes_the_picture(rng):

@@ -214,11 +214,11 @@ def make_estimator(work: Path, chunks: int, steps: int, again: bool) -> None:
         eight_bit = (seen * 255.0).round().to(torch.uint8)
         return render(vae, eight_bit, encode_all(vae, eight_bit)).float() / 255.0
 
-    again = through(fresh_pictures.float() / 255.0)
-    difference = to_network(fresh_pictures) - again.movedim(-1, 1) * 2.0 + 1.0
+    returned = through(fresh_pictures.float() / 255.0)
+    difference = to_network(fresh_pictures) - returned.movedim(-1, 1) * 2.0 + 1.0
     print(f"autoencoder mean absolute error {difference.abs().mean() / 2:.4f} of the full range")
     print("estimator on drawings", measure_estimator(network, fresh))
-    print("estimator through the autoencoder", measure_estimator(network, fresh, again))
+    print("estimator through the autoencoder", measure_estimator(network, fresh, returned))
     print("likeness floor, drawings", likeness_floor(network))
     print("likeness floor, autoencoder", likeness_floor(network, through))
 

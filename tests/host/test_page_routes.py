@@ -196,7 +196,8 @@ def test_cards(host: Host) -> None:
     save_file({"emb_params": torch.rand(3, 768)}, folder / f"{name}.safetensors")
     save_file({"clip_l": torch.rand(2, 768), "clip_g": torch.rand(2, 1280)},
               folder / "my-negative.safetensors")  # fmt: skip
-    Image.new("RGB", (4000, 3000), "teal").save(folder / "my-negative.preview.png")
+    # Larger than the page wants it; what would take too much memory to decode is not shown.
+    Image.new("RGB", (2800, 2100), "teal").save(folder / "my-negative.preview.png")
     (folder / "broken.safetensors").write_bytes(b"nothing")
     cards = {card["file"]: card for card in ask_json(host, "/textual_inversion/embeddings")}
     negative = cards["my-negative.safetensors"]

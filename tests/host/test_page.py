@@ -36,7 +36,7 @@ pytestmark = [
 
 
 FRONTENDS = ["pinned", *(["newest"] if os.environ.get("NEWEST_FRONTEND") else [])]
-"""The newest is tried when asked for: what comes out next week must not break what is here today."""
+"""The newest is tried when asked for: what comes out next week must not break what is here."""
 
 
 @pytest.fixture(scope="module", params=FRONTENDS)
@@ -46,7 +46,7 @@ def host(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Host:
-    """A server with the page that its ComfyUI asks for, and one with the newest on PyPI."""
+    """A server with the page that its ComfyUI asks for, or with the newest on PyPI."""
     if request.param == "pinned":
         return host
     page = newest_frontend(tmp_path_factory.mktemp("frontend"))

@@ -81,7 +81,8 @@ def test_links_lead_somewhere() -> None:
 def test_the_guide_names_what_exists() -> None:
     """Settings, nodes' titles and templates; file names and values are told by their form."""
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    known = {f.name for f, _ in described_fields()} | {"strength", "end_percent"}
+    known = {f.name for f, _ in described_fields()}
+    known |= {"strength", "end_percent", "unlike_images"}
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):
         assert name in known, name
     templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}

@@ -58,6 +58,8 @@ def _picture(host: Host, path: Path) -> Image.Image:
     with browser_page(host.server.url, WIDTH + 3 * ROOM, height + 3 * ROOM) as comfy:
         comfy.open()
         comfy.setting("Comfy.Minimap.Visible", False)
+        # Else no text is drawn on a graph as small as this.
+        comfy.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
         comfy.load(workflow)
         if not any(node["type"] == "CheckpointLoaderSimple" for node in workflow["nodes"]):
             comfy.queue()

@@ -14,7 +14,7 @@ from .clip_tokens import split_at_word
 from .data import size_of
 from .embedding import Embedding
 from .model import TextEncoder
-from .pictures import Picture, fit, flatten
+from .pictures import Picture, fit, flatten, meant
 from .prompts import PLACEHOLDER
 from .settings import Settings
 from .templates import FILEWORDS
@@ -68,8 +68,8 @@ def checks(
     """
     count = start.num_vectors if start else settings.num_vectors
     return [
-        *_captions(pictures, settings, prompts),
-        *_windows(pictures, settings, encoders, count, prompts),
+        *_captions(meant(pictures), settings, prompts),
+        *_windows(meant(pictures), settings, encoders, count, prompts),
         *_doubles(pictures),
         *_pixels(pictures, settings),
         *_masks(pictures, settings),

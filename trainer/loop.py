@@ -129,7 +129,12 @@ def train(
         initial |= prepared(model, settings, initial, learning)
     training_set = encode(model, meant(pictures), settings, task.prompts)
     others = [picture for picture in pictures if picture.unlike] if settings.unlike_weight else []
-    unlike = encode(model, others, settings, task.prompts) if others else None
+    if others and not task.knows_unlike:
+        raise InputError(
+            "unlike_images cannot be used with the objective “good pictures”: its word is in no "
+            "prompt of theirs. Disconnect them, or choose another objective."
+        )
+    unlike = [encode(model, others, settings, task.prompts)] if others else []
     fixed = evaluation_batches(training_set, model.schedule, settings)
 
     @cache
@@ -140,7 +145,7 @@ def train(
         on_device = {k: v.to(model.device) for k, v in rows.items()}
         return _evaluate(model, fixed, tokenized(_count(rows)), on_device, task, team)
 
-    sets = [training_set] if unlike is None else [training_set, unlike]
+    sets = [training_set, *unlike]
     for prompt in {p for one in sets for prompts in one.prompts for p in prompts}:
         tokenized(_count(initial))[prompt]  # before the first step, where a bad one costs no time
     if settings.initialization == "captions" and start is None:
@@ -161,33 +166,32 @@ def train(
     amounts = [int(t) / len(model.schedule) for batch in fixed for t in batch.timesteps]
     every = max(1, settings.steps // max(1, settings.evaluations))
 
+    def like_losses(piece: Batch, position: int, rows: Mapping[str, Tensor]) -> Tensor:
+        prompts = tokenized(_count(rows))
+        each = batch_losses(model, piece, prompts, rows, settings.weighting, task)
+        if not settings.context:
+            return each
+        texts = [with_context(prompt, position) for prompt in piece.prompts]
+        return each + settings.context * context_loss(model, texts, rows, learner.anchors)
+
+    def other_losses(piece: Batch, position: int, rows: Mapping[str, Tensor]) -> Tensor:
+        prompts, anchors = tokenized(_count(rows)), learner.anchors
+        each = unlike_losses(model, piece, prompts, rows, anchors, settings.weighting, task)
+        return settings.unlike_weight * each
+
+    objectives = [(training_set, like_losses), *((one, other_losses) for one in unlike)]
     for step in range(first, settings.steps):
         rows = learner.rows(step)
         total = 0.0
         for part in range(settings.accumulate):
             position = step * settings.accumulate + part
-            batch = team.part_of(draw_batch(training_set, model.schedule, settings, position))
-            prompts = tokenized(_count(rows))
-            samples = len(batch.timesteps) * settings.accumulate
-            for piece in batch.pieces(model.pictures_at_once):
-                each = batch_losses(model, piece, prompts, rows, settings.weighting, task)
-                if settings.context:
-                    texts = [with_context(prompt, position) for prompt in piece.prompts]
-                    near = context_loss(model, texts, rows, learner.anchors)
-                    each = each + settings.context * near
-                loss = each.sum() / samples
-                learner.backward(loss)
-                total += loss.item()
-            if unlike is None:
-                continue
-            batch = team.part_of(draw_batch(unlike, model.schedule, settings, position))
-            for piece in batch.pieces(model.pictures_at_once):
-                each = unlike_losses(
-                    model, piece, prompts, rows, learner.anchors, settings.weighting, task
-                )
-                loss = settings.unlike_weight * each.sum() / samples
-                learner.backward(loss)
-                total += loss.item()
+            for data, losses_of in objectives:
+                batch = team.part_of(draw_batch(data, model.schedule, settings, position))
+                samples = len(batch.timesteps) * settings.accumulate
+                for piece in batch.pieces(model.pictures_at_once):
+                    loss = losses_of(piece, position, rows).sum() / samples
+                    learner.backward(loss)
+                    total += loss.item()
         total = learner.share(team, total)
         if not math.isfinite(total):
             raise _diverged(step, good)

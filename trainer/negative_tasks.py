@@ -117,6 +117,7 @@ class FromGoodPictures(Word):
     guidance: float
     keep: float
     has_negative: ClassVar[bool] = True
+    knows_unlike: ClassVar[bool] = False
     notes: ClassVar[Mapping[str, str]] = IS_NEGATIVE
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:

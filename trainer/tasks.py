@@ -53,6 +53,10 @@ class Task(Protocol):
         """Whether one of them is for negative prompts."""
 
     @property
+    def knows_unlike(self) -> bool:
+        """Whether pictures of what the word does not mean can say anything to it."""
+
+    @property
     def notes(self) -> Mapping[str, str]:
         """What the metadata says of what is learned."""
 
@@ -127,6 +131,7 @@ class Word:
 
     words: ClassVar[int] = 1
     has_negative: ClassVar[bool] = False
+    knows_unlike: ClassVar[bool] = True
     notes: ClassVar[Mapping[str, str]] = {}
 
     def initial(

@@ -12,7 +12,6 @@ from support.toy_model import ToyModel
 from textual_inversion.trainer import objective
 from textual_inversion.trainer.batches import Batch
 from textual_inversion.trainer.checks import checks
-from textual_inversion.trainer.data import Picture
 from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.loop import Progress, train
@@ -27,6 +26,7 @@ from textual_inversion.trainer.negative_tasks import (
     task_of,
 )
 from textual_inversion.trainer.negatives import is_clearly_positive, is_negative
+from textual_inversion.trainer.pictures import Picture, as_unlike
 from textual_inversion.trainer.sampler import sample
 from textual_inversion.trainer.tasks import Task, TokenizedPrompts
 
@@ -324,6 +324,12 @@ def test_captions_that_good_pictures_cannot_have(caption: str | None, message: s
         run(
             ToyModel(), [Picture(torch.rand(64, 64, 3), caption)], chosen(objective="good pictures")
         )
+
+
+def test_pictures_of_something_else_say_nothing_to_a_word_from_good_ones() -> None:
+    pictures = [Picture(torch.rand(64, 64, 3), "red"), as_unlike(Picture(torch.rand(64, 64, 3)))]
+    with pytest.raises(InputError, match="unlike_images cannot be used with the objective"):
+        run(ToyModel(), pictures, chosen(objective="good pictures"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ const watcher = new RunWatcher(ask);
 const panels = new Map(); // node -> its panel
 const unfolds = new WeakMap(); // node -> shows its advanced inputs
 const accusedInputs = new Set();
+const accusedSlots = element("style");
 
 async function ask(path, options) {
   const response = await api.fetchApi(path, options);
@@ -105,7 +106,8 @@ function foldAdvanced(node) {
 
 /**
  * Show the sentence of an error on its node, and mark the input that it is about, as the page
- * itself does when it refuses a graph. Nodes 2.0 mark no input but for that.
+ * itself does when it refuses a graph. Nodes 2.0 draw inputs from a state that is not shared with
+ * extensions: there a rule of style finds the input by its slot.
  */
 function accuse({ detail }) {
   const node = app.rootGraph.nodes.find(({ id }) => String(id) === String(detail.node_id));
@@ -114,9 +116,15 @@ function accuse({ detail }) {
   // What ends a run is told by the run.
   if (panel?.run?.status !== "running") panel?.say(detail.exception_message.trim());
   const name = accused(detail.exception_message, node.inputs.map((input) => input.name));
-  const input = node.inputs.find((one) => one.name === name);
-  if (!input) return;
-  if (node.widgets?.find((widget) => widget.name === name)?.options?.advanced) unfolds.get(node)?.();
+  const slot = node.inputs.findIndex((one) => one.name === name);
+  if (slot < 0) return;
+  if (node.widgets?.find((widget) => widget.name === name)?.options?.advanced) {
+    unfolds.get(node)?.();
+    node.showAdvanced = true; // in Nodes 2.0
+  }
+  accusedSlots.textContent += `.lg-node-widget:has(${slotOf(node, slot)}),
+    .lg-slot--input:not(.lg-slot--dot-only):has(${slotOf(node, slot)}) { outline: 2px solid #d33; }`;
+  const input = node.inputs[slot];
   accusedInputs.add(Object.assign(input, { hasErrors: true, alwaysVisible: true }));
   app.canvas.setDirty(true, true);
 }
@@ -124,7 +132,10 @@ function accuse({ detail }) {
 function acquit() {
   for (const input of accusedInputs) Object.assign(input, { hasErrors: false, alwaysVisible: false });
   accusedInputs.clear();
+  accusedSlots.textContent = "";
 }
+
+const slotOf = (node, slot) => `[data-slot-key="${CSS.escape(`${node.id}-in-${slot}`)}"]`;
 
 function addStepGrid(node) {
   const grid = element("div", { className: "ti-grid-of-steps" });
@@ -262,6 +273,7 @@ app.registerExtension({
   name: "textual-inversion",
   setup() {
     addStyles();
+    document.head.append(accusedSlots);
     addEmbeddingsTab();
     acceptDrops();
   },

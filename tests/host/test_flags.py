@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +16,13 @@ from support.graph import Graph, sample
 from support.loaded import Loaded
 from support.short_runs import draw, learn
 from support.training import batch, checkpoint, photos, train
+
+FLAGS = (
+    ("--bf16-unet", "--fp32-text-enc"),
+    ("--fp16-unet", "--use-split-cross-attention"),
+    ("--use-quad-cross-attention", "--disable-dynamic-vram"),
+)
+"""Those for video memory cannot stand beside `--cpu`."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,31 @@ def word(host: Host, model: str, name: str, **changes: object) -> torch.Tensor:
     train(graph, checkpoint(graph, model), batch(graph, photos(host)), name=name, **changes)
     host.run(graph, timeout=900)
     return load_file(host.embeddings / f"{name}.safetensors")["emb_params"]
+
+
+def picture(host: Host, model: str, detours: int) -> np.ndarray:
+    """By stock nodes alone; the detours keep it from the cache."""
+    graph = Graph()
+    loaded = checkpoint(graph, model)
+    saved = sample(graph, loaded[0], loaded[1], loaded[2], detours=detours)
+    return host.fetch_image(host.run(graph, timeout=900)[saved]["images"][0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
+def test_a_server_with_flags(
+    host: Host, start_host: Callable[..., Host], sd1_checkpoint: Path, flags: tuple[str, ...]
+) -> None:
+    """Nearly the same as without, within what its number formats leave."""
+    other = start_host(*flags)
+    moves = []
+    for number, server in enumerate((host, other)):
+        model = server.add_checkpoint(sd1_checkpoint)
+        before = picture(server, model, 2 * number)
+        start = word(server, model, "start", learning_rate="1e-9", overwrite=True)
+        moves.append((word(server, model, "flags", overwrite=True) - start).flatten())
+        np.testing.assert_array_equal(picture(server, model, 2 * number + 1), before)
+    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
 
 
 def test_two_nodes_of_one_graph_learn_as_if_alone(host: Host, sd1_checkpoint: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import torch
@@ -87,7 +88,8 @@ def wait_for_title(comfy: ComfyPage, beginning: str) -> None:
 def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     host: Host, comfy: ComfyPage, design: str
 ) -> None:
-    name = f"live-{design}"
+    # Another one for each try: what was learned before would be taken from the host's cache.
+    name = f"live-{design}-{uuid4().hex[:6]}"
     page = comfy.page
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
     comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
@@ -160,9 +162,12 @@ def test_a_wrong_input_is_pointed_at(comfy: ComfyPage) -> None:
     comfy.complaints.clear()  # the page itself writes refused graphs to the console
 
 
-@pytest.mark.parametrize(
+WRONG_VALUES = pytest.mark.parametrize(
     ("name", "bad", "good"), [("learning_rate", "fast", "0.01"), ("timesteps", "sometimes", "all")]
 )
+
+
+@WRONG_VALUES
 def test_an_error_of_a_run_is_pointed_at(comfy: ComfyPage, name: str, bad: str, good: str) -> None:
     """Also at an input that was folded away, until the next run."""
     comfy.setting("Comfy.VueNodes.Enabled", False)
@@ -181,6 +186,21 @@ def test_an_error_of_a_run_is_pointed_at(comfy: ComfyPage, name: str, bad: str, 
     comfy.set_widgets(TRAIN, {name: good})
     comfy.queue()
     comfy.page.wait_for_function(f"!{wrong}.length")
+    comfy.complaints.clear()  # the page itself writes errors to the console
+
+
+@WRONG_VALUES
+def test_nodes_2_point_at_it_too(comfy: ComfyPage, name: str, bad: str, good: str) -> None:
+    comfy.setting("Comfy.VueNodes.Enabled", True)
+    open_template(comfy, "refused-too", **{name: bad})
+    comfy.queue()
+    outlined = """[...document.querySelectorAll('.lg-node-widget')]
+        .filter(row => getComputedStyle(row).outlineStyle === 'solid').map(row => row.innerText)"""
+    comfy.page.wait_for_function(f"{outlined}.length")
+    assert [row.strip() for row in comfy.page.evaluate(outlined)] == [name]
+    comfy.set_widgets(TRAIN, {name: good})
+    comfy.queue()
+    comfy.page.wait_for_function(f"!{outlined}.length")
     comfy.complaints.clear()  # the page itself writes errors to the console
 
 

@@ -28,6 +28,8 @@ _OF_THE_PAGE = (
     "Content Security Policy",
     # Its own words for something that is dragged from elsewhere onto the graph.
     "Pointer cancel!",
+    # How it lays out its own side bars.
+    "Layout normalization",
     # A message about a run can come before the page has loaded any extension.
     "Unhandled message",
 )

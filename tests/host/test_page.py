@@ -36,11 +36,7 @@ pytestmark = [
 ]
 
 
-FRONTENDS = ["pinned", *(["newest"] if os.environ.get("NEWEST_FRONTEND") else [])]
-"""The newest is tried when asked for: what comes out next week must not break what is here."""
-
-
-@pytest.fixture(scope="module", params=FRONTENDS)
+@pytest.fixture(scope="module", params=["pinned", "newest"])
 def host(
     host: Host,
     start_host: Callable[..., Host],

@@ -90,7 +90,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         _object(
             "moss-flower",
-            _look("flower", "plain", 78.0, 0.2, points=4, proportion=0.3, softness=1.2),
+            _look("flower", "plain", 78.0, 0.2, points=5, proportion=0.3, softness=1.2),
         ),
         _object(
             "candy-flower",

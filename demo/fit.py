@@ -113,7 +113,7 @@ def _search(placed: Placed, pixels: NDArray[np.float64]) -> tuple[float, Placed]
 def _candidates(placed: Placed, shapes: list[str], textures: list[str]) -> list[Placed]:
     found = []
     for shape in shapes:
-        points = range(POINTS[shape][0], POINTS[shape][1] + 1) if shape in POINTS else [0]
+        points = POINTS.get(shape, (0,))
         tilt = placed.look.tilt if shape in TILTS else 0.0
         for texture in textures:
             for count in points:

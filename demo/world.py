@@ -72,7 +72,8 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 PLACE_JITTER = 1.5
 PERIODS = (14.0, 22.0)
-POINTS: dict[str, tuple[int, int]] = {"star": (4, 6), "flower": (3, 5)}
+# A flower of four petals would be a cross with soft corners.
+POINTS: dict[str, tuple[int, ...]] = {"star": (4, 5, 6), "flower": (3, 5)}
 TILTS: dict[str, float] = {"square": 15.0, "triangle": 15.0, "cross": 15.0}
 SOFTNESS = (0.8, 3.0)
 
@@ -255,7 +256,7 @@ def random_look(
         second_hue=(hue + float(rng.uniform(110.0, 250.0))) % 360.0,
         period=float(rng.uniform(*PERIODS)),
         angle=float(rng.uniform(0.0, 180.0)),
-        points=int(rng.integers(points[0], points[1] + 1)) if points else 0,
+        points=int(rng.choice(points)) if points else 0,
         proportion=float(rng.uniform(0.0, 1.0)),
         tilt=float(rng.uniform(-tilt, tilt)),
         softness=float(np.exp(rng.uniform(np.log(SOFTNESS[0]), np.log(SOFTNESS[1])))),

@@ -59,6 +59,8 @@ EXTRAS: Mapping[str, Method] = {
     "adamw averaged": Method({"averaging": "last quarter"}),
     "adamw ema": Method({"averaging": "ema"}),
     "adamw constant": Method({"schedule": "constant"}),
+    "adamw fast": Method({"learning_rate": "0.02"}),
+    "adamw fast, averaged": Method({"learning_rate": "0.02", "averaging": "last quarter"}),
     "adamw min-snr": Method({"weighting": "min-snr"}),
     "adamw debiased": Method({"weighting": "debiased"}),
     "adamw logit-normal": Method({"timesteps": "logit-normal"}),

@@ -35,10 +35,10 @@ _OF_THE_PAGE = (
 )
 """What a console says that has nothing to do with this pack, whenever it comes."""
 
-_HELPERS = """
-window.trainNode = () =>
-  window.app.rootGraph.nodes.find((node) => node.comfyClass === "TextualInversionTrain");
-"""
+_HELPERS = """() => {
+  window.trainNode = () =>
+    window.app.rootGraph.nodes.find((node) => node.comfyClass === "TextualInversionTrain");
+}"""
 
 
 class ComfyPage:

@@ -83,7 +83,7 @@ CONCEPTS: dict[str, Concept] = {
                 second_hue=292.0,
                 period=14.8,
                 angle=135.0,
-                points=4,
+                points=5,
                 proportion=0.2,
                 softness=0.9,
             ),

@@ -72,8 +72,8 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 PLACE_JITTER = 1.5
 PERIODS = (14.0, 22.0)
-# A flower of four petals would be a cross with soft corners.
-POINTS: dict[str, tuple[int, ...]] = {"star": (4, 5, 6), "flower": (3, 5)}
+# With four points both would be hard to tell from a cross.
+POINTS: dict[str, tuple[int, ...]] = {"star": (5, 6), "flower": (3, 5)}
 TILTS: dict[str, float] = {"square": 15.0, "triangle": 15.0, "cross": 15.0}
 SOFTNESS = (0.8, 3.0)
 

@@ -1,7 +1,7 @@
 """What negatives change about the pictures of the tiny demo model, with figures.
 
     pip install -e ".[demo]"
-    python benchmarks/negatives/measure.py [--defect colour] [--count 80] [--seeds 3] [--workers 2]
+    python benchmarks/negatives/measure.py [--defect pale] [--count 40] [--seeds 3] [--workers 2]
 
 Every line of `results.jsonl` is one negative of one seed: which of the pictures drawn with it have
 the defect, and which show everything that the prompt asks for (shape, colour, ground and place).
@@ -50,6 +50,9 @@ OTHERS = 400
 HALF_TURN = 180.0
 """Degrees by which no two hues are farther apart; all of a wrong name count as more."""
 
+PALE, DEEP = 0.6, 0.35
+"""Shades above which an object counts as pale, and below which good pictures show it."""
+
 RING = PIXELS // 16
 """Width of the frame of a picture in which the ground is looked at."""
 
@@ -66,7 +69,7 @@ class Job:
 
     Attributes:
         model: fingerprint of the weights of the tiny model.
-        defect: `colour` or `ground`.
+        defect: `pale`, `colour` or `ground`.
         count: pictures to draw.
         negative: `NONE`, `UNTRAINED` or one of `RECIPES`.
         seed: of all chance.
@@ -139,9 +142,13 @@ def trained(job: Job) -> Embedding:
 
 
 def good_pictures(job: Job) -> list[Picture]:
-    """Pictures of the world that the model was trained on, with captions."""
+    """Pictures of the world that the model was trained on, without the defect, with captions."""
     rng = np.random.default_rng([job.seed, 11])
-    scenes = [training_scene(rng) for _ in range(job.lesson)]
+    scenes: list[Scene] = []
+    while len(scenes) < job.lesson:
+        scene = training_scene(rng)
+        if job.defect != "pale" or scene.look.shade < DEEP:
+            scenes.append(scene)
     return [Picture(torch.from_numpy(draw(scene)).float(), caption(scene, rng)) for scene in scenes]
 
 
@@ -179,8 +186,11 @@ def badness(defect: str, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """How bad each picture is, [N]; above `limit` it counts as having the defect."""
     if defect == "ground":
         return unevenness(pictures)
+    found = read(pictures)
+    if defect == "pale":
+        return torch.tensor([said.look.shade for said in found])
     apart = []
-    for said, scene in zip(read(pictures), scenes, strict=True):
+    for said, scene in zip(found, scenes, strict=True):
         degrees = abs((said.look.hue - scene.look.hue + 180) % 360 - 180)
         is_wrong = colour_name(said.look.hue) != colour_name(scene.look.hue)
         apart.append(degrees + HALF_TURN * is_wrong)
@@ -191,7 +201,7 @@ def badness(defect: str, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
 def limit(defect: str) -> float:
     """For the ground, the unevenness below which 95 % of the world's own pictures come back."""
     if defect != "ground":
-        return HALF_TURN
+        return PALE if defect == "pale" else HALF_TURN
     rng = np.random.default_rng(99)
     shown = [torch.from_numpy(draw(training_scene(rng))).float()[None] for _ in range(100)]
     back = torch.cat([model().decode_latents(model().encode_pictures(p)) for p in shown])
@@ -236,13 +246,13 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 def main() -> None:
     """Make the lines that are not there yet, then fill the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--defect", choices=("colour", "ground"), default="colour")
-    parser.add_argument("--count", type=int, default=80, help="pictures for each negative and seed")
-    parser.add_argument("--steps", type=int, default=200, help="of training")
+    parser.add_argument("--defect", choices=("pale", "colour", "ground"), default="pale")
+    parser.add_argument("--count", type=int, default=40, help="pictures for each negative and seed")
+    parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lesson", type=int, default=24, help="pictures to train on")
-    parser.add_argument("--vectors", type=int, default=2)
-    parser.add_argument("--rate", default="0.01")
+    parser.add_argument("--vectors", type=int, default=4)
+    parser.add_argument("--rate", default="0.02")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)

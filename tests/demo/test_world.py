@@ -148,7 +148,7 @@ def test_likeness_is_0_for_the_concept_and_1_for_its_class(concept):
 
 def test_a_wrong_kind_is_further_off_than_a_wrong_detail():
     concept = CONCEPTS["lagoon-star"]
-    detail = look_error(replace(concept.look, points=5), concept)
+    detail = look_error(replace(concept.look, points=6), concept)
     shape = look_error(replace(concept.look, shape="ring", points=0), concept)
     texture = look_error(replace(concept.look, texture="plain"), concept)
     assert 0.0 < detail < 0.5 < min(shape, texture)

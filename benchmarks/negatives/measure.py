@@ -199,7 +199,7 @@ def badness(defect: str, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
 
 @cache
 def limit(defect: str) -> float:
-    """For the ground, the unevenness below which 95 % of the world's own pictures come back."""
+    """The badness that is still fine; uneven is what 95 % of the world's own pictures are not."""
     if defect != "ground":
         return PALE if defect == "pale" else HALF_TURN
     rng = np.random.default_rng(99)

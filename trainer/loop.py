@@ -127,13 +127,13 @@ def train(
     learning = learning_encoders(model.text_encoders, settings.encoders)
     if start is None:
         initial |= prepared(model, settings, initial, learning)
-    training_set = encode(model, meant(pictures), settings, task.prompts)
     others = [picture for picture in pictures if picture.unlike] if settings.unlike_weight else []
     if others and not task.knows_unlike:
         raise InputError(
             "unlike_images cannot be used with the objective “good pictures”: its word is in no "
             "prompt of theirs. Disconnect them, or choose another objective."
         )
+    training_set = encode(model, meant(pictures), settings, task.prompts)
     unlike = [encode(model, others, settings, task.prompts)] if others else []
     fixed = evaluation_batches(training_set, model.schedule, settings)
 

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from .errors import InputError
 
-OPTIMIZERS: Sequence[str] = ("adamw", "sphere", "prodigy", "schedule-free")
+USUAL_RATES: Mapping[str, str] = {
+    "sphere": "0.04",
+    "adamw": "0.005",
+    "prodigy": "1",
+    "schedule-free": "0.005",
+}
+"""Optimiser -> the learning rate to start with."""
+
+OPTIMIZERS: Sequence[str] = tuple(USUAL_RATES)
 
 _PACKAGES = {
     "prodigy": ("prodigyopt", "Prodigy"),

@@ -49,7 +49,7 @@ _LIST = "0.005:100, 1e-3:1000"
 
 def _unreadable(text: str) -> InputError:
     return InputError(
-        f"The learning rate “{text}” cannot be read: give one number above 0 and up to "
+        f"The learning rate “{text}” cannot be read: give auto, one number above 0 and up to "
         f"{LARGEST_RATE}, such as 0.005, or a list such as “{_LIST}”."
     )
 

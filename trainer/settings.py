@@ -15,7 +15,7 @@ from .averaging import AVERAGINGS
 from .embedding import check_name
 from .errors import InputError
 from .initial import INITIALIZATIONS
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, USUAL_RATES
 from .schedule import parse_learning_rate
 from .templates import parse_templates
 from .timesteps import parse_timesteps
@@ -38,6 +38,10 @@ class Choice:
 def setting(default: Any, help_text: str, **constraints: Any) -> Any:
     """A field with its words and limits (see `Choice`)."""
     return dataclasses.field(default=default, metadata={"choice": Choice(help_text, **constraints)})
+
+
+AUTO = "auto"
+"""In place of a learning rate: the optimiser's usual one."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,14 @@ class Settings:
         options=("object", "style"),
     )
     steps: int = setting(
-        1000,
+        125,
         "How many times the vectors are updated. More is slower and, past some point, makes the "
         "word ignore the rest of the prompt.",
         minimum=1,
         maximum=100_000,
     )
     batch_size: int = setting(
-        1,
+        4,
         "Pictures per step. Larger is steadier and needs more memory and time.",
         minimum=1,
         maximum=64,
@@ -94,9 +98,11 @@ class Settings:
         step=8,
     )
     learning_rate: str = setting(
-        "0.005",
-        "How far each step goes: a number, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to "
-        "step 100, then 1e-3 up to step 1000).",
+        AUTO,
+        "How far each step goes. auto: what suits the optimizer, "
+        + ", ".join(f"{rate} for {name}" for name, rate in USUAL_RATES.items())
+        + ". Or a number of your own, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to step "
+        "100, then 1e-3 up to step 1000).",
     )
     seed: int = setting(
         0,
@@ -227,7 +233,7 @@ class Settings:
         advanced=True,
     )
     preview_every: int = setting(
-        100,
+        25,
         "After how many steps to draw one picture with the word as it is then, always from the "
         "same noise. Each costs as much as some 20 steps of one picture; 0 draws none.",
         minimum=0,
@@ -235,7 +241,7 @@ class Settings:
         advanced=True,
     )
     save_every: int = setting(
-        100,
+        25,
         "After how many steps to write a checkpoint and to keep the word as it is then. "
         "Whatever ends the run, at most so many steps are lost.",
         minimum=1,
@@ -249,15 +255,15 @@ class Settings:
         advanced=True,
     )
     optimizer: str = setting(
-        "adamw",
-        "How steps are made. adamw moves vectors freely; sphere only turns them, so that the word "
-        "stays as long as other words, with learning_rate in radians: 0.02 to 0.05. prodigy (with "
-        "learning_rate 1) and schedule-free need a package of their own.",
+        "sphere",
+        "How steps are made. sphere only turns vectors, so that the word stays as long as other "
+        "words; its learning_rate is in radians. adamw moves them freely. prodigy and "
+        "schedule-free need a package of their own.",
         options=OPTIMIZERS,
         advanced=True,
     )
     pull: float = setting(
-        0.0,
+        0.1,
         "Likeness or editability: how strongly the word is pulled back to where it began, as a "
         "share of each step. 0 learns the most of the pictures; 0.1 to 0.5 keep the word nearer "
         "to init_words and easier to combine.",
@@ -272,7 +278,7 @@ class Settings:
         advanced=True,
     )
     averaging: str = setting(
-        "none",
+        "last quarter",
         "Keep an average in place of the last vectors, which removes noise: over the last quarter "
         "of the run, or a moving one (ema).",
         options=AVERAGINGS,
@@ -344,6 +350,8 @@ class Settings:
                 "initialization “cross” starts from long vectors, which renorm and the optimizer "
                 "sphere would shorten: choose the optimizer adamw without renorm."
             )
+        if self.learning_rate.strip() == AUTO:
+            object.__setattr__(self, "learning_rate", USUAL_RATES[self.optimizer])
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
         parse_timesteps(self.timesteps, self.learn)
         parse_templates(self.templates, self.name)

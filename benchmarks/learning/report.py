@@ -1,8 +1,9 @@
 """Tables and a plot of what `run.py` found.
 
-    python benchmarks/learning/report.py results.jsonl [--plot likeness.svg]
+    python benchmarks/learning/report.py [results.jsonl]
 
-Prints Markdown: for every method and number of samples the likeness error (0 is the concept, 1 a
+Prints Markdown; without a file of its own it also fills it into the README beside it and draws
+`likeness.svg`: for every method and number of samples the likeness error (0 is the concept, 1 a
 random look of its class) and the share of prompts that were followed, over all concepts and seeds,
 with the standard error; seconds as a share of the baseline's; then the bars.
 """
@@ -10,14 +11,20 @@ with the standard error; seconds as a share of the baseline's; then the bars.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from methods import BASELINE, METHODS, OURS
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from results import fill, read_rows
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.jsonl"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -195,15 +202,15 @@ def plot(rows: Rows, methods: Sequence[str]) -> str:
 def main() -> None:
     """Print the tables and write the plot."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--plot", type=Path, help="an .svg file")
-    parser.add_argument("--methods", nargs="+", help="for the plot; ours and the peers if not set")
+    parser.add_argument("results", type=Path, nargs="?")
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.results.read_text().splitlines()]
-    print(table(rows), "", bars(rows), sep="\n")
-    if options.plot:
-        wanted = options.methods or [m for m in METHODS if "ours" in m or "recipe" in m]
-        options.plot.write_text(plot(rows, wanted))
+    rows = read_rows(options.results or RESULTS)
+    figures = f"{table(rows)}\n\n{bars(rows)}"
+    print(figures)
+    if not options.results:
+        fill(HERE / "README.md", figures)
+        shown = [name for name in METHODS if "ours" in name or "recipe" in name]
+        (HERE / "likeness.svg").write_text(plot(rows, shown))
 
 
 if __name__ == "__main__":

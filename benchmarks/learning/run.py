@@ -1,13 +1,14 @@
 """What each method has learned after how many samples, on the tiny world.
 
-    python benchmarks/learning/run.py --output results.jsonl [--groups ours peers grid extras]
+    python benchmarks/learning/run.py [--output results.jsonl] [--groups ours peers grid extras]
         [--methods NAME ...] [--concepts NAME ...] [--seeds 0 1 2] [--samples 200 625 1250 5000]
         [--workers 2] [--device cpu] [--script textual_inversion.py]
 
 Every line of the output is one finished run: a method, a concept, a seed and a number of samples
 (steps times pictures per step), with the likeness error and the prompt-following of 20 pictures
-that the model then draws with the word, and the seconds that learning took. Runs that are in the
-file already are not made again, so that a campaign can be stopped and resumed.
+that the model then draws with the word, and the seconds that learning took (of the processor, on
+one core, so that what else the machine does counts for nothing; of the clock on a GPU). Runs that
+are in the file already are not made again, so that a campaign can be stopped and resumed.
 
 The group `scripts` needs diffusers' own script (its examples/textual_inversion/
 textual_inversion.py, of the installed version) and the extra `benchmarks`.
@@ -34,7 +35,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from methods import GROUPS, METHODS, SCRIPTS, STATED, Method
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+sys.path += [str(Path(__file__).resolve().parents[i] / name) for i, name in ((1, ""), (2, "tests"))]
+from results import read_rows
 from support.package import hide_repository_root, use_checkout
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ hide_repository_root()
 use_checkout()
 
 SCRIPT_RUNNER = Path(__file__).resolve().parents[1] / "peers" / "diffusers_script.py"
+RESULTS = Path(__file__).with_name("results.jsonl")
 PICTURES = 5
 CONTEXTS = 20
 SAMPLES = (200, 625, 1250, 5000)
@@ -123,9 +126,10 @@ def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, float 
     method, model = METHODS[job.method], tiny_model(device)
     pictures = lesson(job.concept, job.seed, method.captions)
     settings = Settings(**settings_of(method, job))
-    start = time.perf_counter()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    start = clock()
     *_, progress = train(model, pictures, settings)
-    return dict(progress.kept.vectors), time.perf_counter() - start, progress.evaluation
+    return dict(progress.kept.vectors), clock() - start, progress.evaluation
 
 
 def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any], float, None]:
@@ -163,7 +167,8 @@ def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any]
         if device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         subprocess.run(command, check=True, capture_output=True, env=environment)
-        seconds = json.loads((folder / "report.json").read_text())["seconds"]
+        report = json.loads((folder / "report.json").read_text())
+        seconds = report["processor_seconds" if device == "cpu" else "seconds"]
         word = read_embedding(folder / "out" / "learned_embeds.safetensors")
     widths = {e.key: e.width for e in tiny_model(device).text_encoders}
     return word.rows_for(widths), seconds, None
@@ -251,7 +256,7 @@ def main() -> None:
     from textual_inversion.demo.concepts import CONCEPTS
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="in place of groups")
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
@@ -262,10 +267,8 @@ def main() -> None:
     parser.add_argument("--script", type=Path, help="diffusers' textual_inversion.py")
     options = parser.parse_args()
 
-    done = set()
-    if options.output.exists():
-        rows = [json.loads(line) for line in options.output.read_text().splitlines()]
-        done = {Job(r["method"], r["concept"], r["seed"], r["samples"]) for r in rows}
+    rows = read_rows(options.output)
+    done = {Job(r["method"], r["concept"], r["seed"], r["samples"]) for r in rows}
     todo = [job for job in dict.fromkeys(jobs(options)) if job not in done]
     print(f"{len(done)} runs are there, {len(todo)} to be made")
     with (

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import NONE, RESULTS, UNTRAINED, fill_readme, read_rows
+from report import NONE, RESULTS, UNTRAINED, fill_readme
+from results import read_rows
 from textual_inversion.demo.captions import caption
 from textual_inversion.demo.concepts import training_scene
 from textual_inversion.demo.estimator import read
@@ -39,6 +40,7 @@ from textual_inversion.trainer.embedding import Embedding
 from textual_inversion.trainer.initial import initial_vectors
 from textual_inversion.trainer.loop import train
 from textual_inversion.trainer.negative_settings import NegativeSettings
+from textual_inversion.trainer.optimizers import OPTIMIZERS
 from textual_inversion.trainer.pictures import Picture
 from textual_inversion.trainer.sampler import sample_batch
 from torch import Tensor
@@ -62,6 +64,8 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
     "from good pictures, guidance not kept": {"objective": "good pictures", "keep_guidance": 0.0},
 }
 
+PLAIN: dict[str, Any] = {"pull": 0.0, "averaging": "none"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -77,6 +81,7 @@ class Job:
         lesson: pictures to train on.
         vectors: of the negative.
         rate: learning rate.
+        optimizer: that makes the steps; adamw as it was before averaging and pull.
         guidance: in training and in drawing.
     """
 
@@ -89,6 +94,7 @@ class Job:
     lesson: int
     vectors: int
     rate: str
+    optimizer: str
     guidance: float
 
 
@@ -129,10 +135,12 @@ def trained(job: Job) -> Embedding:
             "num_vectors": job.vectors,
             "resolution": PIXELS,
             "learning_rate": job.rate,
+            "optimizer": job.optimizer,
             "guidance": job.guidance,
             "evaluations": 0,
             "previews": 0,
             "seed": job.seed,
+            **(PLAIN if job.optimizer == "adamw" else {}),
             **RECIPES[job.negative],
         }  # type: ignore[arg-type]
     )
@@ -253,6 +261,7 @@ def main() -> None:
     parser.add_argument("--lesson", type=int, default=24, help="pictures to train on")
     parser.add_argument("--vectors", type=int, default=4)
     parser.add_argument("--rate", default="0.02")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -7,7 +7,6 @@ Prints the table; without a file of its own it also fills it into the README.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
@@ -15,21 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from results import fill, read_rows
+
 RESULTS = Path(__file__).with_name("results.jsonl")
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 NONE, UNTRAINED = "none", "untrained"
 """What negatives are compared with: an empty negative prompt, and vectors before training."""
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The lines of a file of results, none where there is no file."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def report(rows: Rows) -> str:
@@ -41,8 +35,8 @@ def report(rows: Rows) -> str:
         parts.append(
             f"Defect: {defect}. {len(seeds)} seeds with {first['count']} pictures each, guidance "
             f"{first['guidance']:g}; {first['steps']} steps, {first['lesson']} pictures to learn "
-            f"from, {first['vectors']} vectors, learning rate {first['rate']}; weights "
-            f"{first['model'][:12]}.\n\n{table(own)}"
+            f"from, {first['vectors']} vectors, {first['optimizer']} at a learning rate of "
+            f"{first['rate']}; weights {first['model'][:12]}.\n\n{table(own)}"
         )
     return "\n\n".join(parts)
 
@@ -70,10 +64,7 @@ def table(rows: Rows) -> str:
 
 def fill_readme() -> None:
     """Put the table of `RESULTS` into the README."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    filled = f"{before}{BEGIN}\n\n{report(read_rows(RESULTS))}\n\n{END}{after}"
-    README.write_text(filled, encoding="utf-8")
+    fill(README, report(read_rows(RESULTS)))
 
 
 def _order(negative: str) -> tuple[int, str]:

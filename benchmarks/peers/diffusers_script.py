@@ -53,13 +53,14 @@ def main() -> None:
 
     def begin_timed(self: Any, *options: Any, **more: Any) -> Any:
         begun = begin(self, *options, **more)
-        clock.update(start=time.perf_counter(), peak=Peak())
+        clock.update(start=time.perf_counter(), used=time.process_time(), peak=Peak())
         return begun
 
     def finish_timed(self: Any) -> Any:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         clock["seconds"] = time.perf_counter() - clock["start"]
+        clock["processor_seconds"] = time.process_time() - clock["used"]
         clock["bytes"] = clock.pop("peak").total()
         return finish(self)
 
@@ -67,7 +68,8 @@ def main() -> None:
     accelerate.Accelerator.wait_for_everyone = finish_timed
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
-    result = {"seconds": clock["seconds"], "peak_bytes": clock["bytes"]}
+    kept = ("seconds", "processor_seconds")
+    result = {name: clock[name] for name in kept} | {"peak_bytes": clock["bytes"]}
     Path(report).write_text(json.dumps(result))
 
 

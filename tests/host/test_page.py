@@ -53,7 +53,8 @@ def host(
 @pytest.fixture
 def comfy(host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
     """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
-    with browser_page(host.server.url) as page:
+    newer = "--front-end-root" in host.server.arguments
+    with browser_page(host.server.url, ours_only=newer) as page:
         page.open()
         yield page
         folder = Path(os.environ.get("PAGE_PICTURES") or tmp_path)

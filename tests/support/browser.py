@@ -41,13 +41,26 @@ _HELPERS = """() => {
 }"""
 
 
-class ComfyPage:
-    """A page of one server; `complaints` are the errors and warnings in its console."""
+_WHO_COMPLAINS = """for (const kind of ["error", "warn"]) {
+    const say = console[kind];
+    console[kind] = (...words) => say(...words, "\\n" + new Error().stack);
+}"""
+"""Adds to every complaint the files that led to it: the page has one function for all of them."""
 
-    def __init__(self, page: Page, url: str) -> None:
+
+class ComfyPage:
+    """A page of one server.
+
+    `complaints` are the errors and warnings in its console; with `ours_only` those that a file of
+    this pack had a part in. A page that is newer than this pack may complain of itself.
+    """
+
+    def __init__(self, page: Page, url: str, ours_only: bool = False) -> None:
         self.page = page
         self.url = url
+        self.ours_only = ours_only
         self.complaints: list[str] = []
+        page.add_init_script(_WHO_COMPLAINS)
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.set_default_timeout(120_000)
@@ -69,8 +82,7 @@ class ComfyPage:
         self.page.wait_for_timeout(500)
         self.page.evaluate(_HELPERS)
         # Until here the page complains of itself: of old menus of its own, of files not there yet.
-        ours = [text for text in self.complaints if "textual" in text.lower()]
-        self.complaints = earlier + ours
+        self.complaints = earlier + [text for text in self.complaints if _is_ours(text)]
 
     @contextmanager
     def another(self) -> Iterator[ComfyPage]:
@@ -79,7 +91,7 @@ class ComfyPage:
         assert browser is not None
         context = browser.new_context(viewport=self.page.viewport_size)
         try:
-            yield ComfyPage(context.new_page(), self.url)
+            yield ComfyPage(context.new_page(), self.url, self.ours_only)
         finally:
             context.close()
 
@@ -123,20 +135,28 @@ class ComfyPage:
         )
 
     def _note(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        complaint = f"{message.type}: {message.text} ({message.location.get('url', '')})"
         foreign = any(part in message.text for part in _OF_THE_PAGE)
-        if message.type in ("error", "warning") and not foreign:
-            where = message.location.get("url", "")
-            self.complaints.append(f"{message.type}: {message.text} ({where})")
+        if not foreign and (_is_ours(complaint) or not self.ours_only):
+            self.complaints.append(complaint)
+
+
+def _is_ours(complaint: str) -> bool:
+    return "textual" in complaint.lower()
 
 
 @contextmanager
-def browser_page(url: str, width: int = 1500, height: int = 950) -> Iterator[ComfyPage]:
-    """A browser of its own, without anything that another one has stored."""
+def browser_page(
+    url: str, width: int = 1500, height: int = 950, *, ours_only: bool = False
+) -> Iterator[ComfyPage]:
+    """A browser of its own, without anything that another one has stored; see `ComfyPage`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         page = browser.new_page(viewport={"width": width, "height": height})
         try:
-            yield ComfyPage(page, url)
+            yield ComfyPage(page, url, ours_only)
         finally:
             browser.close()
 

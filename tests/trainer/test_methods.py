@@ -25,7 +25,7 @@ METHODS = {
     "offset": {"noise_offset": 0.05},
     "renorm": {"renorm": True},
     "sphere": {"optimizer": "sphere", "learning_rate": "0.1"},
-    "sphere, pull": {"optimizer": "sphere", "learning_rate": "0.1", "pull": 0.1},
+    "sphere, pull": {"optimizer": "sphere", "learning_rate": "0.1", "pull": 0.3},
     "sphere, averaged": {
         "optimizer": "sphere", "learning_rate": "0.1", "averaging": "last quarter",
     },
@@ -44,8 +44,9 @@ PACKAGES = {"prodigy": "prodigyopt", "schedule-free": "schedulefree"}
 def settings(method: str, **changes) -> Settings:
     if method in PACKAGES:
         pytest.importorskip(PACKAGES[method])
+    plain = {"optimizer": "adamw", "pull": 0.0, "averaging": "none"}
     defaults = {"init_words": "cat", "resolution": 64, "learning_rate": "0.05", "batch_size": 2}
-    return Settings(**(defaults | METHODS[method] | changes))
+    return Settings(**(plain | defaults | METHODS[method] | changes))
 
 
 def captioned() -> list[Picture]:
@@ -104,7 +105,7 @@ def test_cross_starts_from_what_the_encoders_say(any_family: TinyParts) -> None:
     model = any_family.model()
     plain = initial_vectors(model.text_encoders, "cat toy", 2)
     learning = {encoder.key: encoder for encoder in model.text_encoders}
-    started = prepared(model, Settings(initialization="cross"), plain, learning)
+    started = prepared(model, Settings(initialization="cross", optimizer="adamw"), plain, learning)
     states = model.encode_prompts([model.tokenize("cat toy", 0)], {}).states[0]
     # Behind the start token stand the two words.
     joined = torch.cat([started[e.key] for e in model.text_encoders], dim=1)
@@ -120,8 +121,9 @@ def test_the_fittest_words_of_the_captions_are_where_learning_starts() -> None:
     captions = ["a toy cat, red, [name]", "a blue photo of [name]"]
     shown = [Picture(pixels, caption) for caption in captions]
     chosen = Settings(
-        initialization="captions", init_words="blue", resolution=64, learning_rate="1e-9", steps=1
-    )
+        initialization="captions", init_words="blue", resolution=64, learning_rate="1e-9",
+        optimizer="adamw", steps=1,
+    )  # fmt: skip
     (only,) = train(model, shown, chosen)
     torch.testing.assert_close(only.last.vectors["clip_l"], red)
     with pytest.raises(InputError, match="the captions have no common word"):

@@ -27,7 +27,8 @@ def test_a_recipe_fits_the_settings(name: str) -> None:
 
 
 def test_a_recipe_takes_the_place_of_what_it_names_alone() -> None:
-    before = dataclasses.asdict(Settings(name="mug", flip=True, steps=7, pull=0.3))
+    mine = Settings(name="mug", flip=True, steps=7, pull=0.3, optimizer="adamw")
+    before = dataclasses.asdict(mine)
     after = with_preset("fast", before)
     changed = {key for key in before if before[key] != after[key]}
     assert {"steps", "optimizer"} <= changed <= set(PRESETS["fast"].values)

@@ -37,7 +37,7 @@ def test_last_pair_may_leave_out_its_step() -> None:
     "text", ["", ",", "fast", "0", "-1", "nan", "inf", "1e30", "0.1:x", "0.1, 0.2:5", "0.1:2:3"]
 )
 def test_what_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"cannot be read: give one number above 0 and"):
+    with pytest.raises(InputError, match=r"cannot be read: give auto, one number above 0"):
         parse_learning_rate(text, "constant", 5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from textual_inversion.trainer.embedding import check_name
 from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.optimizers import OPTIMIZERS, USUAL_RATES
 from textual_inversion.trainer.settings import Settings, described_fields
 
 
@@ -43,3 +44,10 @@ def test_name_that_prompts_or_disks_cannot_carry(name: str) -> None:
 @pytest.mark.parametrize("name", ["my-word", "Word_2", "größe", "v1.5-style", "猫"])
 def test_good_names(name: str) -> None:
     assert check_name(f" {name} ") == name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_without_a_rate_each_optimizer_has_its_own(optimizer: str) -> None:
+    settings = Settings(optimizer=optimizer, learning_rate=" auto ")
+    assert settings == Settings(optimizer=optimizer, learning_rate=USUAL_RATES[optimizer])
+    assert Settings(optimizer=optimizer) == settings

@@ -1,5 +1,7 @@
 """Makes the templates' pictures anew: each as the page shows it, run where it needs no checkpoint.
 
+The training node of the first also gives the guide's picture of the chart.
+
     python tests/pictures.py                # all
     python tests/pictures.py 1-first-word   # this one
 
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from support.browser import ComfyPage, browser_page
+from support.browser import TRAIN, ComfyPage, browser_page
 from support.client import Host
 from support.comfyui import find_comfyui
 from support.paths import ROOT
 from support.server import Server, make_base_directory
 
 TEMPLATES = ROOT / "example_workflows"
+CHART = ROOT / "docs" / "guide" / "chart.png"
 WIDTH = 1100
 ROOM = 120
 """Pixels of the window to the left of and above the graph, where the page has bars."""
@@ -66,6 +69,12 @@ def _picture(host: Host, path: Path) -> Image.Image:
             comfy.page.wait_for_timeout(2000)
             while host.get("/prompt")["exec_info"]["queue_remaining"]:
                 time.sleep(1)
+        if path.stem == "1-first-word":
+            node = next(node for node in workflow["nodes"] if node["type"] == TRAIN)
+            (x, y), (_, tall) = node["pos"], node["size"]
+            _look_from(comfy, 20 - x, 60 - y - tall / 2, 2.0)
+            comfy.page.wait_for_timeout(1000)
+            comfy.page.locator(".ti-panel").first.screenshot(path=CHART)
         _look_from(comfy, ROOM / scale - left, ROOM / scale - top, scale)
         comfy.page.wait_for_timeout(3000)
         clip: Any = {"x": ROOM, "y": ROOM, "width": WIDTH, "height": height}

@@ -1,7 +1,7 @@
 """What each method has learned after how many samples, on the tiny world.
 
     python benchmarks/learning/run.py [--output results.jsonl] [--groups ours peers grid extras]
-        [--methods NAME ...] [--concepts NAME ...] [--seeds 0 1 2] [--samples 200 625 1250 5000]
+        [--methods NAME ...] [--concepts NAME ...] [--seeds 0 1 2] [--samples 200 500 2000 5000]
         [--workers 2] [--device cpu] [--script textual_inversion.py]
 
 Every line of the output is one finished run: a method, a concept, a seed and a number of samples
@@ -50,7 +50,7 @@ SCRIPT_RUNNER = Path(__file__).resolve().parents[1] / "peers" / "diffusers_scrip
 RESULTS = Path(__file__).with_name("results.jsonl")
 PICTURES = 5
 CONTEXTS = 20
-SAMPLES = (200, 625, 1250, 5000)
+SAMPLES = (200, 500, 2000, 5000)
 WORDS, COPY = "nearest words", "the pictures themselves"
 """What no word can do without learning, and what none can do better: through the autoencoder."""
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .optimizers import USUAL_RATES
+
 NONE = "none"
 """In place of a preset's name: the settings as they stand."""
 
@@ -25,7 +27,7 @@ class Preset:
 
 _SPHERE: Mapping[str, Any] = {
     "optimizer": "sphere",
-    "learning_rate": "0.04",
+    "learning_rate": USUAL_RATES["sphere"],
     "batch_size": 4,
     "schedule": "cosine",
     "averaging": "last quarter",

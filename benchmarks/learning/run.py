@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from methods import GROUPS, METHODS, SCRIPTS, STATED, Method
 
-sys.path += [str(Path(__file__).resolve().parents[i] / name) for i, name in ((1, ""), (2, "tests"))]
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from results import read_rows
 from support.package import hide_repository_root, use_checkout
 

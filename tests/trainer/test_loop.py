@@ -26,9 +26,10 @@ def plain(colour: torch.Tensor = COLOUR, **options) -> Picture:
 
 def settings(**changes) -> Settings:
     """Plain AdamW, whose steps can be told beforehand."""
-    plain = {"optimizer": "adamw", "pull": 0.0, "averaging": "none", "batch_size": 1}
-    defaults = {"init_words": "cat", "steps": 30, "resolution": 64, "learning_rate": "0.05"}
-    return Settings(**(plain | defaults | changes))
+    defaults = {"init_words": "cat", "steps": 30, "resolution": 64, "learning_rate": "0.05",
+                "optimizer": "adamw", "pull": 0.0, "averaging": "none",
+                "batch_size": 1}  # fmt: skip
+    return Settings(**(defaults | changes))
 
 
 def last(model: ToyModel, pictures: list[Picture], chosen: Settings, **options) -> Progress:

@@ -25,7 +25,7 @@ METHODS = {
     "offset": {"noise_offset": 0.05},
     "renorm": {"renorm": True},
     "sphere": {"optimizer": "sphere", "learning_rate": "0.1"},
-    "sphere, pull": {"optimizer": "sphere", "learning_rate": "0.1", "pull": 0.3},
+    "sphere, pull": {"optimizer": "sphere", "learning_rate": "0.1", "pull": 0.1},
     "sphere, averaged": {
         "optimizer": "sphere", "learning_rate": "0.1", "averaging": "last quarter",
     },
@@ -44,9 +44,9 @@ PACKAGES = {"prodigy": "prodigyopt", "schedule-free": "schedulefree"}
 def settings(method: str, **changes) -> Settings:
     if method in PACKAGES:
         pytest.importorskip(PACKAGES[method])
-    plain = {"optimizer": "adamw", "pull": 0.0, "averaging": "none"}
-    defaults = {"init_words": "cat", "resolution": 64, "learning_rate": "0.05", "batch_size": 2}
-    return Settings(**(plain | defaults | METHODS[method] | changes))
+    defaults = {"init_words": "cat", "resolution": 64, "learning_rate": "0.05", "batch_size": 2,
+                "optimizer": "adamw", "pull": 0.0, "averaging": "none"}  # fmt: skip
+    return Settings(**(defaults | METHODS[method] | changes))
 
 
 def captioned() -> list[Picture]:

@@ -102,7 +102,7 @@ CONCEPTS: dict[str, Concept] = {
                 second_hue=208.0,
                 period=14.8,
                 angle=80.0,
-                points=3,
+                points=6,
                 proportion=0.15,
                 softness=0.9,
             ),

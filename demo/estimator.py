@@ -59,7 +59,7 @@ NUMBERS: dict[str, tuple[float, float]] = {  # middle and reach
     "softness": (float(np.log(SOFTNESS).mean()), float(np.log(SOFTNESS[1] / SOFTNESS[0])) / 2),
     "x": (32.0, 16.0),
     "y": (32.0, 16.0),
-    "radius": (20.5, 6.5),
+    "radius": (22.0, 6.5),
 }
 WIDTH = 96
 OUTPUTS = sum(KINDS.values()) + 2 * len(ANGLES) + len(NUMBERS)

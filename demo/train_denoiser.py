@@ -78,7 +78,9 @@ def train_denoiser(
         noisy = a.sqrt()[:, None, None, None] * clean + (1 - a).sqrt()[:, None, None, None] * noise
         with torch.no_grad():
             states = text(tokens, features)
-        made = unet(noisy, at, states).sample
+        # Half precision, where the processor has it, takes two thirds of the time.
+        with torch.autocast("cpu", torch.bfloat16):
+            made = unet(noisy, at, states).sample
         loss = functional.mse_loss(made.float(), velocity(clean, noise, a))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

@@ -59,9 +59,9 @@ NEAR_COLOURS: dict[str, frozenset[str]] = {
     "pink": frozenset({"pink", "red", "purple"}),
 }
 SIZES: dict[str, tuple[float, float]] = {
-    "small": (16.0, 17.5),
-    "medium": (20.0, 21.5),
-    "large": (24.5, 26.5),
+    "small": (17.0, 18.5),
+    "medium": (21.0, 22.5),
+    "large": (25.5, 27.5),
 }
 PLACES: dict[str, tuple[float, float]] = {
     "center": (32.0, 32.0),
@@ -72,8 +72,8 @@ PLACES: dict[str, tuple[float, float]] = {
 }
 PLACE_JITTER = 1.5
 PERIODS = (14.0, 22.0)
-# With four points both would be hard to tell from a cross.
-POINTS: dict[str, tuple[int, ...]] = {"star": (5, 6), "flower": (3, 5)}
+# With four points both would be hard to tell from a cross, with three from a triangle.
+POINTS: dict[str, tuple[int, ...]] = {"star": (5, 6), "flower": (5, 6)}
 TILTS: dict[str, float] = {"square": 15.0, "triangle": 15.0, "cross": 15.0}
 SOFTNESS = (0.8, 3.0)
 
@@ -174,14 +174,15 @@ def _distance(
         sector = 2 * np.pi / look.points
         folded = np.abs((theta + sector / 2) % sector - sector / 2)
         if look.shape == "star":
-            inner = 0.34 + 0.2 * p
+            inner = 0.36 + 0.12 * p
             # The edge from a tip (at angle 0) to the notch (at half a sector).
             ex, ey = inner * np.cos(sector / 2) - 1.0, inner * np.sin(sector / 2)
             px, py = r * np.cos(folded) - 1.0, r * np.sin(folded)
             d = (ex * py - ey * px) / -np.hypot(ex, ey)
         else:
-            depth = 0.18 + 0.16 * p
-            d = (r - (1.0 - depth + depth * np.cos(look.points * theta))) * (1.0 - depth)
+            # Round petals, wide where a star has tips, so that no blur makes one the other.
+            depth = 0.38 + 0.14 * p
+            d = (r - (1.0 - depth + depth * np.cos(look.points * folded / 2))) * (1.0 - depth)
     elif look.shape == "ring":
         hole = 0.3 + 0.4 * p
         d = np.maximum(r - 1.0, hole - r)
@@ -201,7 +202,8 @@ def _second_share(
     k = 2 * np.pi / look.period
     if look.texture == "striped":
         a = np.deg2rad(look.angle)
-        wave = -np.cos(k * (x * np.cos(a) + y * np.sin(a))) - 0.25
+        # Narrow, so that the first colour is the one that the object has.
+        wave = -np.cos(k * (x * np.cos(a) + y * np.sin(a))) - 0.5
     elif look.texture == "dotted":
         dx = (x + look.period / 2) % look.period - look.period / 2
         dy = (y + look.period / 2) % look.period - look.period / 2

@@ -49,9 +49,6 @@ BATCH = 20
 OTHERS = 400
 """Prompts in all, of which the last ones give bad pictures and the first are measured."""
 
-HALF_TURN = 180.0
-"""Degrees by which no two hues are farther apart; all of a wrong name count as more."""
-
 PALE, DEEP = 0.6, 0.35
 """Shades above which an object counts as pale, and below which good pictures show it."""
 
@@ -74,7 +71,7 @@ class Job:
 
     Attributes:
         model: fingerprint of the weights of the tiny model.
-        defect: `pale`, `colour` or `ground`.
+        defect: `pale`, `wrong` or `ground`.
         count: pictures to draw.
         negative: `NONE`, `UNTRAINED` or one of `RECIPES`.
         seed: of all chance.
@@ -195,22 +192,16 @@ def badness(defect: str, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """How bad each picture is, [N]; above `limit` it counts as having the defect."""
     if defect == "ground":
         return unevenness(pictures)
-    found = read(pictures)
     if defect == "pale":
-        return torch.tensor([said.look.shade for said in found])
-    apart = []
-    for said, scene in zip(found, scenes, strict=True):
-        degrees = abs((said.look.hue - scene.look.hue + 180) % 360 - 180)
-        is_wrong = colour_name(said.look.hue) != colour_name(scene.look.hue)
-        apart.append(degrees + HALF_TURN * is_wrong)
-    return torch.tensor(apart)
+        return torch.tensor([said.look.shade for said in read(pictures)])
+    return 1.0 - torch.from_numpy(is_right(pictures, scenes)).float()
 
 
 @cache
 def limit(defect: str) -> float:
     """The badness that is still fine; uneven is what 95 % of the world's own pictures are not."""
     if defect != "ground":
-        return PALE if defect == "pale" else HALF_TURN
+        return PALE if defect == "pale" else 0.5
     rng = np.random.default_rng(99)
     shown = [torch.from_numpy(draw(training_scene(rng))).float()[None] for _ in range(100)]
     back = torch.cat([model().decode_latents(model().encode_pictures(p)) for p in shown])
@@ -255,7 +246,7 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 def main() -> None:
     """Make the lines that are not there yet, then fill the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--defect", choices=("pale", "colour", "ground"), default="pale")
+    parser.add_argument("--defect", choices=("pale", "wrong", "ground"), default="pale")
     parser.add_argument("--count", type=int, default=40, help="pictures for each negative and seed")
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--seeds", type=int, default=3)

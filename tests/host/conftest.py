@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import ctypes
+import gc
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from support.client import Host
+    from support.client import Host, RunningHost
 
 HERE = Path(__file__).parent
-StartHost = Callable[..., "Host"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,37 +25,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.host)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """After each module: glibc keeps what freed models took, many gigabytes, until told."""
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @pytest.fixture(scope="session")
-def start_host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartHost]:
-    """`start_host("--cache-none")`: starts a server of its own with further arguments."""
+def running_host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> RunningHost:
+    """`with running_host("--cache-none") as host:` a server of its own with further arguments.
+
+    It ends with the block: each holds a gigabyte or more.
+    """
     from support.client import Host
     from support.server import Server, make_base_directory
 
-    running: list[tuple[Server, Host]] = []
-
-    def start(*arguments: str) -> Host:
+    @contextmanager
+    def run(*arguments: str) -> Iterator[Host]:
         base = tmp_path_factory.mktemp("comfyui")
         make_base_directory(base)
         server = Server(comfyui, base, arguments)
-        server.start()
         try:
-            host = Host(server)
-        except BaseException:
+            server.start()
+            with closing(Host(server)) as host:
+                yield host
+        finally:
             server.stop()
-            raise
-        running.append((server, host))
-        return host
 
-    yield start
-    for server, host in running:
-        host.close()
-        server.stop()
+    return run
 
 
 @pytest.fixture(scope="session")
-def host(start_host: StartHost) -> Host:
+def host(running_host: RunningHost) -> Iterator[Host]:
     """The server that most tests share."""
-    return start_host()
+    with running_host() as host:
+        yield host
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.client import Host
+from support.client import Host, RunningHost
 from support.families import build
 from support.graph import Graph, sample
 from support.loaded import Loaded
@@ -85,17 +84,17 @@ def picture(host: Host, model: str, detours: int) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
 def test_a_server_with_flags(
-    host: Host, start_host: Callable[..., Host], sd1_checkpoint: Path, flags: tuple[str, ...]
+    host: Host, running_host: RunningHost, sd1_checkpoint: Path, flags: tuple[str, ...]
 ) -> None:
     """Nearly the same as without, within what its number formats leave."""
-    other = start_host(*flags)
     moves = []
-    for number, server in enumerate((host, other)):
-        model = server.add_checkpoint(sd1_checkpoint)
-        before = picture(server, model, 2 * number)
-        start = word(server, model, "start", learning_rate="1e-9", overwrite=True)
-        moves.append((word(server, model, "flags", overwrite=True) - start).flatten())
-        np.testing.assert_array_equal(picture(server, model, 2 * number + 1), before)
+    with running_host(*flags) as other:
+        for number, server in enumerate((host, other)):
+            model = server.add_checkpoint(sd1_checkpoint)
+            before = picture(server, model, 2 * number)
+            start = word(server, model, "start", learning_rate="1e-9", overwrite=True)
+            moves.append((word(server, model, "flags", overwrite=True) - start).flatten())
+            np.testing.assert_array_equal(picture(server, model, 2 * number + 1), before)
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.client import Host
+from support.client import Host, RunningHost
 from support.frontend import newest_frontend
 from support.paths import ROOT
 
@@ -39,15 +39,17 @@ pytestmark = [
 @pytest.fixture(scope="module", params=["pinned", "newest"])
 def host(
     host: Host,
-    start_host: Callable[..., Host],
+    running_host: RunningHost,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
-) -> Host:
+) -> Iterator[Host]:
     """A server with the page that its ComfyUI asks for, or with the newest on PyPI."""
     if request.param == "pinned":
-        return host
+        yield host
+        return
     page = newest_frontend(tmp_path_factory.mktemp("frontend"))
-    return start_host("--front-end-root", str(page))
+    with running_host("--front-end-root", str(page)) as newer:
+        yield newer
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support.client import Host
+from support.client import Host, RunningHost
 from support.graph import Graph, sample
 from support.results import GraphFailedError, InvalidGraphError, Result
 from support.server import PACK
@@ -112,11 +111,11 @@ def test_memory_of_the_server_can_be_read(host: Host) -> None:
     assert host.server.memory().peak <= memory.peak
 
 
-def test_a_server_takes_further_arguments(start_host: Callable[..., Host]) -> None:
-    host = start_host("--cache-none")
+def test_a_server_takes_further_arguments(running_host: RunningHost) -> None:
     graph = Graph()
     image = graph.add("EmptyImage", width=64, height=64, batch_size=1, color=0)
     graph.add("PreviewImage", images=image[0])
-    assert host.run(graph).cached == []
-    assert host.run(graph).cached == []
-    assert "PreviewImage" in host.object_info("PreviewImage")["name"]
+    with running_host("--cache-none") as host:
+        assert host.run(graph).cached == []
+        assert host.run(graph).cached == []
+        assert "PreviewImage" in host.object_info("PreviewImage")["name"]

@@ -9,8 +9,8 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -245,6 +245,10 @@ class Host:
         elif kind == PREVIEW_IMAGE_WITH_METADATA:
             with suppress(IndexError):
                 result.previews.append(data[8 + length :])
+
+
+RunningHost = Callable[..., AbstractContextManager[Host]]
+"""Further arguments of a server -> a block in which it runs."""
 
 
 def _check(status: int, path: str, answer: bytes) -> None:

@@ -130,7 +130,7 @@ class HostModel:
     def text_encoders(self) -> Sequence[TextEncoder]:
         """See `FrozenModel`."""
         return [
-            TextEncoder(e.key, alias_of(e.vocabulary), e.token_ids, e.scale, e.word)
+            TextEncoder(e.key, alias_of(e.vocabulary), e.token_ids, e.scale, e.word, e.padding)
             for e in self._encoders
         ]
 

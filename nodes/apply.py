@@ -269,6 +269,6 @@ def at_strength(clip: Any, embedding: Embedding, strength: float) -> Embedding:
         if encoder.key in rows:
             with torch.inference_mode(False):
                 table = alias_of(encoder.vocabulary)
-                empty = table[encoder.tokenizer.pad_token].float().cpu() * encoder.scale
+                empty = table[encoder.padding].float().cpu() * encoder.scale
             moved[encoder.key] = empty + strength * (rows[encoder.key] - empty)
     return Embedding(embedding.name, moved, embedding.metadata)

@@ -69,6 +69,11 @@ class HostEncoder:
         # Only what a model means: rounding to its number format is no scale.
         return ratio if abs(ratio - 1) > 0.1 else 1.0
 
+    @property
+    def padding(self) -> int:
+        """Id of the token that fills prompts up to their usual length."""
+        return int(self.tokenizer.pad_token)
+
     def token_ids(self, text: str) -> list[int]:
         """Ids of a text's tokens, without start and end."""
         ids: list[int] = self.tokenizer.tokenizer(text)["input_ids"]

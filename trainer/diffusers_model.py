@@ -264,7 +264,9 @@ class DiffusersModel:
             # Quiet: prompts longer than one chunk are expected here.
             return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
-        return TextEncoder(key, vocabulary, token_ids, word=tokenizer.decode)
+        return TextEncoder(
+            key, vocabulary, token_ids, word=tokenizer.decode, padding=tokenizer.pad_token_id
+        )
 
     def _encode(
         self,

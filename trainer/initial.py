@@ -96,27 +96,27 @@ def learning_encoders(encoders: Sequence[TextEncoder], wanted: str) -> dict[str,
 
 
 def prepared(
-    model: FrozenModel,
-    settings: Settings,
-    vectors: Mapping[str, Tensor],
-    learning: Mapping[str, TextEncoder],
+    model: FrozenModel, settings: Settings, vectors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """What the settings make of the vectors of words: crossed, or as long as usual words.
+
+    Those of encoders that do not learn stay as they are.
 
     Args:
         model: the frozen model.
         settings: of the run.
         vectors: encoder key -> [vectors, width].
-        learning: the encoders for which it is wanted.
 
     Raises:
-        InputError: as `crossed`.
+        InputError: as `crossed`, or as `learning_encoders`.
     """
+    learning = learning_encoders(model.text_encoders, settings.encoders)
+    changed: Mapping[str, Tensor] = {}
     if settings.initialization == "cross":
-        return {key: rows for key, rows in crossed(model, vectors).items() if key in learning}
-    if settings.fixed_length:
-        return _with_usual_lengths({key: (vectors[key], e) for key, e in learning.items()})
-    return {}
+        changed = crossed(model, vectors)
+    elif settings.fixed_length:
+        changed = _with_usual_lengths({key: (vectors[key], e) for key, e in learning.items()})
+    return {**vectors, **{key: rows for key, rows in changed.items() if key in learning}}
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from .data import encode
 from .diagnostics import Diagnostics, diagnose
 from .embedding import Embedding
 from .errors import DivergedError, InputError
-from .initial import from_captions, learning_encoders, prepared
+from .initial import from_captions, learning_encoders
 from .learner import Learner
 from .losses import batch_losses, unlike_losses
 from .metadata import run_metadata, step_metadata
@@ -123,10 +123,8 @@ def train(
     """
     team.check(settings)
     task = task_of(settings)
-    initial = task.initial(model.text_encoders, settings, start)
+    initial = task.initial(model, settings, start)
     learning = learning_encoders(model.text_encoders, settings.encoders)
-    if start is None:
-        initial |= prepared(model, settings, initial, learning)
     others = [picture for picture in pictures if picture.unlike] if settings.unlike_weight else []
     if others and not task.knows_unlike:
         raise InputError(

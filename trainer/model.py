@@ -78,6 +78,7 @@ class TextEncoder:
         scale: what the encoder multiplies a row by when it looks up a token (Gemma's is the
             square root of the width); vectors in the place of a word are not multiplied.
         word: id of a token -> its text, for people.
+        padding: id of the token that fills prompts up to their usual length.
     """
 
     key: str
@@ -85,6 +86,7 @@ class TextEncoder:
     token_ids: Callable[[str], list[int]]
     scale: float = 1.0
     word: Callable[[int], str] = str
+    padding: int = 0
 
     @property
     def width(self) -> int:

@@ -37,9 +37,10 @@ class NegativeSettings(Settings):
     )
     init_words: str = setting(
         "",
-        "Where learning starts. For a negative: one or a few common words for what is wrong, such "
-        "as “blurry”. For a pair: what the pictures show; its negative starts from the mean of the "
-        "vocabulary, as does everything if this is empty.",
+        "Where learning starts. For bad pictures: a few common words for what is wrong, such as "
+        "“blurry”, or empty for the mean of the vocabulary. For good pictures: best left empty, "
+        "then it starts from a negative prompt that changes nothing. For a pair: what the pictures "
+        "show; its negative starts from the mean.",
     )
     objective: str = setting(
         "bad pictures",
@@ -51,7 +52,8 @@ class NegativeSettings(Settings):
     guidance: float = setting(
         3.0,
         "Guidance scale (CFG) that the negative learns to work with; for good pictures and pairs. "
-        "3 to 5 are usual, also where you will sample with more.",
+        "For good pictures take about half of what you will sample with: the less, the more the "
+        "negative mends. For pairs 3 to 5 are usual, also where you will sample with more.",
         minimum=1.1,
         maximum=30.0,
         step=0.1,

@@ -38,8 +38,8 @@ from torch import Tensor
 from .captions import Templates, clean_caption, filled, prompts_of
 from .embedding import TRIGGER, Embedding
 from .errors import InputError
-from .initial import initial_vectors
-from .model import FrozenModel, TextEncoder, TokenizedPrompt
+from .initial import initial_vectors, prepared
+from .model import FrozenModel, TokenizedPrompt
 from .negative_settings import PAIR_SUFFIX, NegativeSettings
 from .negatives import NEGATIVE
 from .prompts import PLACEHOLDER
@@ -120,6 +120,18 @@ class FromGoodPictures(Word):
     knows_unlike: ClassVar[bool] = False
     notes: ClassVar[Mapping[str, str]] = IS_NEGATIVE
 
+    def initial(
+        self, model: FrozenModel, settings: Settings, start: Embedding | None
+    ) -> dict[str, Tensor]:
+        """See `Task`: without words and embedding, from the empty prompt, which changes nothing.
+
+        The empty prompt is the best negative where the network makes no mistakes, so that what is
+        learned can only be their mending. From anywhere else, most steps go into coming back.
+        """
+        if start is not None or settings.init_words.strip():
+            return super().initial(model, settings, start)
+        return {e.key: e.rows([e.padding] * settings.num_vectors) for e in model.text_encoders}
+
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
         """See `Task`: the caption alone."""
         plain = clean_caption(caption, settings.name)
@@ -182,12 +194,12 @@ class Pair(Word):
     has_negative: ClassVar[bool] = True
 
     def initial(
-        self, encoders: Sequence[TextEncoder], settings: Settings, start: Embedding | None
+        self, model: FrozenModel, settings: Settings, start: Embedding | None
     ) -> dict[str, Tensor]:
         """See `Task`: the positive as any word, the negative from the mean of the vocabulary."""
-        positive = super().initial(encoders, settings, start)
+        positive = super().initial(model, settings, start)
         count = max(rows.shape[0] for rows in positive.values())
-        negative = initial_vectors(encoders, "", count)
+        negative = prepared(model, settings, initial_vectors(model.text_encoders, "", count))
         return {key: torch.cat([rows, negative[key]]) for key, rows in positive.items()}
 
     def predict(

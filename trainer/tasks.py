@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .captions import prompts_of
 from .embedding import Embedding
-from .initial import initial_vectors
-from .model import FrozenModel, TextEncoder, TokenizedPrompt
+from .initial import initial_vectors, prepared
+from .model import FrozenModel, TokenizedPrompt
 from .settings import Settings
 
 Rows = Mapping[str, Tensor]
@@ -61,12 +61,13 @@ class Task(Protocol):
         """What the metadata says of what is learned."""
 
     def initial(
-        self, encoders: Sequence[TextEncoder], settings: Settings, start: Embedding | None
+        self, model: FrozenModel, settings: Settings, start: Embedding | None
     ) -> dict[str, Tensor]:
         """The rows before the first step: encoder key -> float32 [words · vectors, width].
 
         Raises:
-            InputError: `start` does not fit the model, or words of the settings have no token.
+            InputError: `start` does not fit the model, words of the settings have no token, or
+                the model has no encoder that they name.
         """
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
@@ -135,10 +136,13 @@ class Word:
     notes: ClassVar[Mapping[str, str]] = {}
 
     def initial(
-        self, encoders: Sequence[TextEncoder], settings: Settings, start: Embedding | None
+        self, model: FrozenModel, settings: Settings, start: Embedding | None
     ) -> dict[str, Tensor]:
-        """See `Task`."""
-        return initial_vectors(encoders, settings.init_words, settings.num_vectors, start)
+        """See `Task`: from an embedding, which stays as it is, or from words."""
+        rows = initial_vectors(
+            model.text_encoders, settings.init_words, settings.num_vectors, start
+        )
+        return rows if start is not None else prepared(model, settings, rows)
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
         """See `Task`."""

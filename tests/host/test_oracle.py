@@ -67,6 +67,7 @@ def test_same_loss_and_gradient_as_diffusers(
         states = text_states(ours, vectors)
         kinds = (ours.parameterization, *(ours.description[key] for key in SAME_NOTES))
         schedule = ours.schedule
+        padding = [encoder.padding for encoder in ours.text_encoders]
 
     oracle = DiffusersModel.from_pretrained(loaded.checkpoint, config=diffusers_folder(family))
     loss, gradient, prediction = loss_and_gradient(oracle, vectors, latents, noise)
@@ -76,6 +77,7 @@ def test_same_loss_and_gradient_as_diffusers(
         assert torch.equal(found.is_text, expected.is_text)
         torch.testing.assert_close(found.states, expected.states, atol=1e-4, rtol=1e-3)
 
+    assert padding == [encoder.padding for encoder in oracle.text_encoders]
     assert kinds == (oracle.parameterization, *(oracle.description[key] for key in SAME_NOTES))
     torch.testing.assert_close(schedule.alphas, oracle.schedule.alphas, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(host_prediction, prediction, atol=1e-3, rtol=1e-3)

@@ -104,8 +104,7 @@ def test_a_word_to_go_on_from_keeps_its_length(sd1: TinyParts) -> None:
 def test_cross_starts_from_what_the_encoders_say(any_family: TinyParts) -> None:
     model = any_family.model()
     plain = initial_vectors(model.text_encoders, "cat toy", 2)
-    learning = {encoder.key: encoder for encoder in model.text_encoders}
-    started = prepared(model, Settings(initialization="cross", optimizer="adamw"), plain, learning)
+    started = prepared(model, Settings(initialization="cross", optimizer="adamw"), plain)
     states = model.encode_prompts([model.tokenize("cat toy", 0)], {}).states[0]
     # Behind the start token stand the two words.
     joined = torch.cat([started[e.key] for e in model.text_encoders], dim=1)

@@ -247,6 +247,18 @@ def test_without_keeping_guidance_it_is_weakened() -> None:
     assert strength(words[1.0]) == pytest.approx(strength(None), rel=0.1)
 
 
+def test_good_pictures_start_where_a_negative_changes_nothing(sd1: TinyParts) -> None:
+    model, task = sd1.model(), FromGoodPictures(SCALE, 1.0)
+
+    def said(**changes: Any) -> torch.Tensor:
+        started = task.initial(model, chosen(num_vectors=3, **changes), None)
+        return model.encode_prompts([model.tokenize("[name]", 3)], started).states
+
+    empty = model.encode_prompts([model.tokenize("", 0)], {}).states
+    torch.testing.assert_close(said(), empty)
+    assert not torch.allclose(said(init_words="cat"), empty)
+
+
 def test_the_vectors_stay_of_a_usual_length() -> None:
     """The mistake is bounded, and so is what learns it: nothing runs away in a long run."""
     for keep in (0.0, 1.0):

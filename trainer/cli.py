@@ -27,14 +27,14 @@ from .cli_options import (
 from .embedding import Embedding
 from .errors import DivergedError, InputError
 from .files import read_embedding, write_embedding
-from .folder import read_folder
+from .folder import read_folders
 from .kept_training import train_and_keep
 from .loop import train
 from .metadata import with_thumbnail
 from .model import FrozenModel
 from .negative_settings import NegativeSettings
 from .negative_tasks import task_of
-from .pictures import Picture, as_unlike
+from .pictures import Picture
 from .previews import draw_previews, preview_grid
 from .report import RunReport
 from .run_folder import FINISHED
@@ -145,9 +145,7 @@ def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None
 def _run_train(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     target, *_ = [target_of(options, name) for name in task_of(settings).names(settings.name)]
-    pictures = read_folder(options.images, options.captions)
-    if options.unlike_images is not None:
-        pictures += map(as_unlike, read_folder(options.unlike_images, options.captions))
+    pictures = read_folders(options.images, options.unlike_images, options.captions)
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)

@@ -23,9 +23,12 @@ from .cli_options import (
 )
 from .diffusers_model import DiffusersModel
 from .errors import DivergedError, InputError
-from .folder import read_folder
+from .folder import read_folders
 from .settings import Settings, described_fields
 from .team import joined
+
+FOLDERS = ("images", "unlike_images")
+"""Columns that name folders of pictures, from the table's own folder on."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Entry:
     Attributes:
         settings: of its run; the name of the word is among them.
         images: its folder of pictures.
+        unlike_images: a folder of pictures of what it does not mean, or None.
     """
 
     settings: Settings
     images: Path
+    unlike_images: Path | None = None
 
 
 def add_train_list(commands: Any) -> None:
@@ -57,8 +62,8 @@ def add_train_list(commands: Any) -> None:
         "table",
         type=Path,
         help="A CSV file. Its columns are name, images (a folder of pictures, from the table's own "
-        "folder on) and any of the settings, such as init_words; what it leaves out is taken from "
-        "the options.",
+        "folder on) and, as far as they are wanted, unlike_images (another such folder) and any of "
+        "the settings, such as init_words; what it leaves out is taken from the options.",
     )
     add_machine(parser)
     add_settings(parser, Settings, named=False)
@@ -90,7 +95,7 @@ def _learn(
     options: argparse.Namespace, model: DiffusersModel, entry: Entry, bar_place: int
 ) -> None:
     settings, target = entry.settings, file_of(options, entry.settings.name)
-    pictures = read_folder(entry.images, options.captions)
+    pictures = read_folders(entry.images, entry.unlike_images, options.captions)
     word = train_to_file(None, model, pictures, settings, None, target, bar_place=bar_place)
     if word is not None:
         write_beside(target, word, overwrite=options.overwrite)
@@ -120,12 +125,12 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
         raise InputError(
             f"The table “{path}” cannot be read ({error}): give a CSV file in UTF-8."
         ) from error
-    known = {f.name for f, _ in described_fields()} - {"checkpointing"} | {"images"}
+    known = {f.name for f, _ in described_fields()} - {"checkpointing"} | {*FOLDERS}
     for column in columns:
         if column not in known:
             raise InputError(
-                f"The table “{path.name}” has a column “{column}”: its columns are name, images "
-                "and any of the settings."
+                f"The table “{path.name}” has a column “{column}”: its columns are name, images, "
+                "unlike_images and any of the settings."
             )
     if not {"name", "images"} <= set(columns):
         raise InputError(f"The table “{path.name}” needs the columns name and images.")
@@ -146,10 +151,13 @@ def _entry(
     changes = {
         str(column): _value(text.strip(), defaults[str(column)], f"{column} in {place}")
         for column, text in line.items()
-        if column != "images" and (text.strip() or column == "name")
+        if column not in FOLDERS and (text.strip() or column == "name")
     }
+    images, unlike = (str(line.get(column) or "").strip() for column in FOLDERS)
     try:
-        return Entry(settings_of(options, **changes), folder / str(line["images"]))
+        return Entry(
+            settings_of(options, **changes), folder / images, folder / unlike if unlike else None
+        )
     except InputError as error:
         raise InputError(f"In the table, {place}: {error}") from error
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from .captions import words_of_file_name
 from .errors import InputError
-from .pictures import Picture
+from .pictures import Picture, as_unlike
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -62,6 +62,18 @@ def read_folder(folder: Path, captions: str = "files") -> list[Picture]:
         replace(picture, mask=_read_mask(masks[path.stem])) if path.stem in masks else picture
         for path, picture in zip(pictures, read, strict=True)
     ]
+
+
+def read_folders(
+    images: Path, unlike_images: Path | None = None, captions: str = "files"
+) -> list[Picture]:
+    """The pictures of a word, followed by those of what it does not mean, if there are any.
+
+    Raises:
+        InputError: as `read_folder`.
+    """
+    unlike = [] if unlike_images is None else read_folder(unlike_images, captions)
+    return [*read_folder(images, captions), *map(as_unlike, unlike)]
 
 
 def _masks(paths: list[Path]) -> dict[str, Path]:

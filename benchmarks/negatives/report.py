@@ -35,8 +35,7 @@ def report(rows: Rows) -> str:
         parts.append(
             f"Defect: {defect}. {len(seeds)} seeds with {first['count']} pictures each, guidance "
             f"{first['guidance']:g}; {first['steps']} steps, {first['lesson']} pictures to learn "
-            f"from, {first['vectors']} vectors, {first['optimizer']} at a learning rate of "
-            f"{first['rate']}; weights {first['model'][:12]}.\n\n{table(own)}"
+            f"from, {first['vectors']} vectors; weights {first['model'][:12]}.\n\n{table(own)}"
         )
     return "\n\n".join(parts)
 

@@ -79,12 +79,20 @@ def test_a_list_of_words_is_spread_and_goes_on(
     table = tmp_path / "words.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "images", "num_vectors"])
-        writer.writerows([["one", "images", "1"], ["two", "images", "2"], ["bad", "none", "1"]])
+        writer.writerow(["name", "images", "num_vectors", "unlike_images"])
+        writer.writerows(
+            [
+                ["one", "images", "1", "images"],
+                ["two", "images", "2", ""],
+                ["bad", "none", "1", ""],
+                ["worse", "images", "1", "nowhere"],
+            ]
+        )
     command = ["train-list", table, "--model", saved_sd1, "--output", tmp_path / "out",
                "--init", "toy", "--steps", 2, *options()]  # fmt: skip
     done = run(2, *command, check=False)
-    assert "bad: There is no folder" in done.stderr
+    for name, folder in (("bad", "none"), ("worse", "nowhere")):
+        assert f"{name}: There is no folder “{tmp_path / folder}”" in done.stderr
     files = {name: tmp_path / "out" / f"{name}.safetensors" for name in ("one", "two")}
     assert set(done.stdout.split()) == {str(path) for path in files.values()}
     assert read_embedding(files["two"]).num_vectors == 2

@@ -178,7 +178,7 @@ def main() -> None:
         f"{max(ratios):.2f} over {len(ratios)} pairs) and needs {saved / 1e9:.2f} GB less."
     )
     if options.output:
-        told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+        told = {k: v.name if isinstance(v, Path) else v for k, v in vars(options).items()}
         told |= {"parameters": parameters, "diffusers": theirs, "ours": ours}
         options.output.write_text(json.dumps(told, indent=1) + "\n")
 

@@ -33,7 +33,7 @@ def report(rows: Rows) -> str:
         own = [row for row in rows if row["defect"] == defect]
         first, seeds = own[0], {row["seed"] for row in own}
         parts.append(
-            f"Defect: {defect}. {len(seeds)} seeds with {first['count']} pictures each, guidance "
+            f"Defect: {defect}. Seeds: {len(seeds)}, with {first['count']} pictures each, guidance "
             f"{first['guidance']:g}; {first['steps']} steps, {first['lesson']} pictures to learn "
             f"from, {first['vectors']} vectors; weights {first['model'][:12]}.\n\n{table(own)}"
         )

@@ -1,9 +1,10 @@
 """Runs some of the host's tests in older versions of ComfyUI, and writes what came out.
 
-    python tests/matrix.py             # all versions
+    python tests/matrix.py             # all versions that can be had with pip
     python tests/matrix.py 0.16.3      # this one; the others' lines stay
+    python tests/matrix.py ~/ComfyUI   # what is in this folder
 
-Each version runs in the Python that runs this, so with the packages of the newest one.
+Each version runs in the Python that runs this, with the packages that are there.
 """
 
 from __future__ import annotations
@@ -30,22 +31,25 @@ TESTS = (
 CHOICE = "not test_families or [sd1] or [flux-schnell]"
 HEAD = """# Versions of ComfyUI
 
-What `python tests/matrix.py` found on a CPU, in the Python packages of the newest version: the
-server with the nodes, a word trained and used in a graph, and all that the tests of families show
-for Stable Diffusion 1 and Flux.1.
+What `python tests/matrix.py` found on a CPU, in the Python packages of ComfyUI 0.30.0 (newer ones
+in their own): the server with the nodes, a word trained and used in a graph, and all that the tests
+of families show for Stable Diffusion 1 and Flux.1.
 
 | ComfyUI | Passed | Failed | Skipped | Tested on |
 | --- | --- | --- | --- | --- |
 """
 
 
-def main(versions: Sequence[str]) -> int:
-    """Test versions one after the other; returns the exit code."""
+def main(wanted: Sequence[str]) -> int:
+    """Test versions or folders one after the other; returns the exit code."""
     results = _known()
-    for version in versions or CARRIERS:
-        results[version] = _test(version)
+    for one in wanted or CARRIERS:
+        folder = cached_comfyui(one) if one in CARRIERS else Path(one).expanduser()
+        version = _version(folder)
+        results[version] = _test(version, folder)
         print(results[version], flush=True)
-        lines = [results[v] for v in CARRIERS if v in results]
+        newest_first = sorted(results, key=lambda v: [*map(int, v.split("."))], reverse=True)
+        lines = [results[v] for v in newest_first]
         RESULTS.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
@@ -58,8 +62,13 @@ def _known() -> dict[str, str]:
     return {m[1]: m[0] for m in re.finditer(r"^\| (\d[\d.]+) \|.*$", text, re.MULTILINE)}
 
 
-def _test(version: str) -> str:
-    environment = {**os.environ, "COMFYUI_PATH": str(cached_comfyui(version)), "CI": "true"}
+def _version(comfyui: Path) -> str:
+    text = (comfyui / "comfyui_version.py").read_text(encoding="utf-8")
+    return text.rpartition("=")[2].strip().strip('"')
+
+
+def _test(version: str, comfyui: Path) -> str:
+    environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "CI": "true"}
     with tempfile.TemporaryDirectory() as work:
         report = Path(work) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]

@@ -54,34 +54,35 @@ GRID: Mapping[str, Method] = {
 }
 """The ablation: timesteps × optimiser × vectors."""
 
-_BEST = {**_SPHERE, "pull": 0.1, "timesteps": "window"}
-EXTRAS: Mapping[str, Method] = {
-    "adamw averaged": Method({"averaging": "last quarter"}),
-    "adamw ema": Method({"averaging": "ema"}),
-    "adamw constant": Method({"schedule": "constant"}),
-    "adamw fast": Method({"learning_rate": "0.02"}),
-    "adamw fast, averaged": Method({"learning_rate": "0.02", "averaging": "last quarter"}),
-    "adamw min-snr": Method({"weighting": "min-snr"}),
-    "adamw debiased": Method({"weighting": "debiased"}),
-    "adamw logit-normal": Method({"timesteps": "logit-normal"}),
-    "adamw context": Method({"context": 0.001}),
-    "adamw batch 1": Method({"batch_size": 1}),
-    "adamw, no captions": Method({}, captions=False),
-    "sphere not averaged": Method({**_BEST, "averaging": "none"}),
-    "sphere constant": Method({**_BEST, "schedule": "constant"}),
-    "sphere slow": Method({**_BEST, "learning_rate": "0.02"}),
-    "sphere fast": Method({**_BEST, "learning_rate": "0.08"}),
-    "sphere low window": Method({**_BEST, "timesteps": "300-800"}),
-    "sphere wide window": Method({**_BEST, "timesteps": "300-1000"}),
-    "sphere high window": Method({**_BEST, "timesteps": "600-1000"}),
-    "sphere context": Method({**_BEST, "context": 0.001}),
-    "sphere min-snr": Method({**_BEST, "weighting": "min-snr"}),
-    "sphere best kept": Method({**_BEST, "keep": "best", "evaluations": 20}),
-    "sphere progressive, 4 vectors": Method({**_BEST, "progressive": True, "num_vectors": 4}),
-    "sphere from captions": Method({**_BEST, "initialization": "captions"}),
-    "sphere, no captions": Method(_BEST, captions=False),
+CHANGES: Mapping[str, Method] = {
+    f"defaults, {name}": Method({"preset": "none", **change})
+    for name, change in {
+        "2 vectors": {"num_vectors": 2},
+        "4 vectors": {"num_vectors": 4},
+        "4 vectors, progressive": {"num_vectors": 4, "progressive": True},
+        "batch 1": {"batch_size": 1},
+        "batch 2": {"batch_size": 2},
+        "pull 0": {"pull": 0.0},
+        "pull 0.3": {"pull": 0.3},
+        "rate 0.02": {"learning_rate": "0.02"},
+        "rate 0.08": {"learning_rate": "0.08"},
+        "constant rate": {"schedule": "constant"},
+        "not averaged": {"averaging": "none"},
+        "ema": {"averaging": "ema"},
+        "best kept": {"keep": "best"},
+        "adamw": {"optimizer": "adamw", "pull": 0.0},
+        "adamw 0.02": {"optimizer": "adamw", "pull": 0.0, "learning_rate": "0.02"},
+        "window": {"timesteps": "window"},
+        "300-800": {"timesteps": "300-800"},
+        "600-1000": {"timesteps": "600-1000"},
+        "logit-normal": {"timesteps": "logit-normal"},
+        "min-snr": {"weighting": "min-snr"},
+        "debiased": {"weighting": "debiased"},
+        "context": {"context": 0.001},
+        "from captions": {"initialization": "captions"},
+    }.items()
 }
-"""One change at a time."""
+"""One change to the defaults at a time."""
 
 PEERS: Mapping[str, Method] = {
     name: Method({"preset": preset}, captions=captions)
@@ -123,6 +124,6 @@ GROUPS: Mapping[str, Mapping[str, Method]] = {
     "peers": PEERS,
     "scripts": SCRIPTS,
     "grid": GRID,
-    "extras": EXTRAS,
+    "changes": CHANGES,
 }
 METHODS: Mapping[str, Method] = {name: m for group in GROUPS.values() for name, m in group.items()}

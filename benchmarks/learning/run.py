@@ -1,6 +1,6 @@
 """What each method has learned after how many samples, on the tiny world.
 
-    python benchmarks/learning/run.py [--output results.jsonl] [--groups ours peers grid extras]
+    python benchmarks/learning/run.py [--output results.jsonl] [--groups ours peers grid changes]
         [--methods NAME ...] [--concepts NAME ...] [--seeds 0 1 2] [--samples 200 500 2000 5000]
         [--workers 2] [--device cpu] [--script textual_inversion.py]
 

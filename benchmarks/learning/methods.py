@@ -119,6 +119,9 @@ OURS: Mapping[str, Method] = {
 BASELINE = "A1111's recipe"
 """5,000 samples of it are the mark: AdamW at a constant 0.005, one picture a step."""
 
+WITH_CAPTIONS = "A1111's recipe, captions"
+"""The same, told what varies in the pictures: the harder mark for methods that are told, too."""
+
 GROUPS: Mapping[str, Mapping[str, Method]] = {
     "ours": OURS,
     "peers": PEERS,

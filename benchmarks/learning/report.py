@@ -11,6 +11,7 @@ with the standard error; seconds as a share of the baseline's; then the bars.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 from collections import defaultdict
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import BASELINE, METHODS, OURS
+from methods import BASELINE, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
@@ -108,13 +109,15 @@ def paired(
 def bars(rows: Rows) -> str:
     """Whether each of ours reaches the baseline with fewer samples, and is better with as many."""
     groups = grouped(rows)
-    numbers = sorted({samples for method, samples in groups if method == BASELINE})
     lines = []
-    for name in (m for m in OURS if any(method == m for method, _ in groups)):
-        for theirs, fewer in ((n, f) for n in numbers for f in (FEWER_SAMPLES, 1)):
+    for name, base in itertools.product(OURS, (BASELINE, WITH_CAPTIONS)):
+        if METHODS[base].captions and not METHODS[name].captions:
+            continue
+        numbers = sorted({samples for method, samples in groups if method == base})
+        for theirs, fewer in itertools.product(numbers, (FEWER_SAMPLES, 1)):
             mine = theirs // fewer
             found = [
-                paired(rows, (name, mine), (BASELINE, theirs), value)
+                paired(rows, (name, mine), (base, theirs), value)
                 for value in ("likeness_error", "following")
             ]
             if None in found:
@@ -122,11 +125,11 @@ def bars(rows: Rows) -> str:
             (error, error_spread), (share, share_spread) = found  # type: ignore[misc]
             seconds = [
                 statistics.mean(row["seconds"] for row in groups[key])
-                for key in ((name, mine), (BASELINE, theirs))
+                for key in ((name, mine), (base, theirs))
             ]
             held = error <= 0 and share >= 0
             lines.append(
-                f"- {name}, {mine} samples against {theirs} of {BASELINE}: likeness error "
+                f"- {name}, {mine} samples against {theirs} of {base}: likeness error "
                 f"{error:+.3f} ± {error_spread:.3f}, prompts followed {share:+.1%} ± "
                 f"{share_spread:.1%}, {seconds[1] / seconds[0]:.1f} times as fast: "
                 f"{'reached' if held else 'not reached'}"

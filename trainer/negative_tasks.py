@@ -123,10 +123,11 @@ class FromGoodPictures(Word):
     def initial(
         self, model: FrozenModel, settings: Settings, start: Embedding | None
     ) -> dict[str, Tensor]:
-        """See `Task`: without words and embedding, from the empty prompt, which changes nothing.
+        """See `Task`: without words and embedding, from padding, which makes the empty prompt.
 
         The empty prompt is the best negative where the network makes no mistakes, so that what is
         learned can only be their mending. From anywhere else, most steps go into coming back.
+        Encoders whose prompts are not filled up read some padding that no empty prompt has.
         """
         if start is not None or settings.init_words.strip():
             return super().initial(model, settings, start)

@@ -30,7 +30,7 @@ from .layout import (
 )
 from .paths import TAESD, cache_dir
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change of the weights: checkpoints in the cache are kept by it."""
 
 Weights = dict[str, torch.Tensor]
@@ -191,7 +191,8 @@ def autoencoder(seed: int = 0) -> Weights:
             for name, shape in shapes.items():
                 generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
                 noise = torch.randn(shape, generator=generator)
-                part[name] = init_autoencoder(side, name, noise)
+                # As TAESD's own are: no checkpoint in half precision rounds them any more.
+                part[name] = init_autoencoder(side, name, noise).half()
         weights.update({f"{side}.{name}": weight.float() for name, weight in part.items()})
     return weights
 

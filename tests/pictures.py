@@ -21,10 +21,9 @@ from typing import Any
 
 from PIL import Image
 from support.browser import TRAIN, ComfyPage, browser_page
-from support.client import Host
+from support.client import Host, serving
 from support.comfyui import find_comfyui
 from support.paths import ROOT
-from support.server import Server, make_base_directory
 
 TEMPLATES = ROOT / "example_workflows"
 CHART = ROOT / "docs" / "guide" / "chart.png"
@@ -35,20 +34,14 @@ ROOM = 120
 
 def main(names: Sequence[str]) -> int:
     """Make the pictures of these templates; returns the exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        make_base_directory(base)
-        server = Server(find_comfyui(), base)
-        server.start()
-        host = Host(server)
-        try:
-            for path in sorted(TEMPLATES.glob("*.json")):
-                if not names or path.stem in names:
-                    _picture(host, path).save(path.with_suffix(".jpg"), quality=85)
-                    print(path.stem, flush=True)
-        finally:
-            host.close()
-            server.stop()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(find_comfyui(), Path(folder)) as host,
+    ):
+        for path in sorted(TEMPLATES.glob("*.json")):
+            if not names or path.stem in names:
+                _picture(host, path).save(path.with_suffix(".jpg"), quality=85)
+                print(path.stem, flush=True)
     return 0
 
 

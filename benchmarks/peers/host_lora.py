@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +24,10 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from support.checkpoints import SD1, write
-from support.client import Host
+from support.client import Host, serving
 from support.comfyui import find_comfyui
 from support.graph import Graph
 from support.layout import UNet
-from support.server import Server, make_base_directory
 from support.training import batch, checkpoint, photos, train
 
 UNET = UNet(
@@ -42,7 +40,7 @@ FEW = 2
 Build = Callable[[Graph, int], None]
 
 
-def ours(host: Host, model: str, picture: list[str], resolution: int) -> Build:
+def ours(model: str, picture: list[str], resolution: int) -> Build:
     """Our node, with as little as possible around its steps."""
 
     def build(graph: Graph, steps: int) -> None:
@@ -54,7 +52,7 @@ def ours(host: Host, model: str, picture: list[str], resolution: int) -> Build:
     return build
 
 
-def lora(host: Host, model: str, picture: list[str], resolution: int, checkpointing: bool) -> Build:
+def lora(model: str, picture: list[str], resolution: int, checkpointing: bool) -> Build:
     """The stock node with its own defaults, but for the precision, which is ours."""
 
     def build(graph: Graph, steps: int) -> None:
@@ -98,26 +96,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        make_base_directory(base)
-        server = Server(find_comfyui(), base, ("--force-fp32",))
-        server.start()
-        try:
-            with closing(Host(server)) as host:
-                path = write(replace(SD1, unet=UNET), base / "medium.safetensors",
-                             dtype=torch.float32)  # fmt: skip
-                shared = (host, host.add_checkpoint(path), photos(host, count=1))
-                size = options.resolution
-                ways = {
-                    "ours": ours(*shared, size),
-                    "LoRA trainer": lora(*shared, size, checkpointing=False),
-                    "LoRA trainer, gradient checkpointing": lora(*shared, size, checkpointing=True),
-                }
-                step_of(host, ways["ours"], 1)  # which loads the model
-                print("| | seconds per step |\n| --- | --- |")
-                for way, build in ways.items():
-                    print(f"| {way} | {step_of(host, build, options.steps):.1f} |", flush=True)
-        finally:
-            server.stop()
+        with serving(find_comfyui(), base, "--force-fp32") as host:
+            path = write(replace(SD1, unet=UNET), base / "medium.safetensors", dtype=torch.float32)
+            shared = (host.add_checkpoint(path), photos(host, count=1), options.resolution)
+            ways = {
+                "ours": ours(*shared),
+                "LoRA trainer": lora(*shared, checkpointing=False),
+                "LoRA trainer, gradient checkpointing": lora(*shared, checkpointing=True),
+            }
+            step_of(host, ways["ours"], 1)  # which loads the model
+            print("| | seconds per step |\n| --- | --- |")
+            for way, build in ways.items():
+                print(f"| {way} | {step_of(host, build, options.steps):.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,20 +41,10 @@ def running_host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 
     It ends with the block: each holds a gigabyte or more.
     """
-    from support.client import Host
-    from support.server import Server, make_base_directory
+    from support.client import serving
 
-    @contextmanager
-    def run(*arguments: str) -> Iterator[Host]:
-        base = tmp_path_factory.mktemp("comfyui")
-        make_base_directory(base)
-        server = Server(comfyui, base, arguments)
-        try:
-            server.start()
-            with closing(Host(server)) as host:
-                yield host
-        finally:
-            server.stop()
+    def run(*arguments: str) -> AbstractContextManager[Host]:
+        return serving(comfyui, tmp_path_factory.mktemp("comfyui"), *arguments)
 
     return run
 

@@ -9,8 +9,8 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from .graph import Graph
 from .results import GraphFailedError, InvalidGraphError, ProgressText, Result
-from .server import Server
+from .server import Server, make_base_directory
 
 T = TypeVar("T")
 
@@ -245,6 +245,19 @@ class Host:
         elif kind == PREVIEW_IMAGE_WITH_METADATA:
             with suppress(IndexError):
                 result.previews.append(data[8 + length :])
+
+
+@contextmanager
+def serving(comfyui: Path, base: Path, *arguments: str) -> Iterator[Host]:
+    """A block in which a server runs, with the pack in its own folder `base`."""
+    make_base_directory(base)
+    server = Server(comfyui, base, arguments)
+    try:
+        server.start()
+        with closing(Host(server)) as host:
+            yield host
+    finally:
+        server.stop()
 
 
 RunningHost = Callable[..., AbstractContextManager[Host]]

@@ -1,4 +1,4 @@
-"""Runs some of the host's tests in older versions of ComfyUI, and writes what came out.
+"""Runs some of the host's tests in several versions of ComfyUI, and writes what came out.
 
     python tests/matrix.py             # all versions that can be had with pip
     python tests/matrix.py 0.16.3      # this one; the others' lines stay
@@ -9,6 +9,7 @@ Each version runs in the Python that runs this, with the packages that are there
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -83,4 +84,6 @@ def _test(version: str, comfyui: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("wanted", nargs="*", help=f"versions ({', '.join(CARRIERS)}) or folders")
+    sys.exit(main(parser.parse_args().wanted))

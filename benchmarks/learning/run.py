@@ -106,12 +106,11 @@ def settings_of(method: Method, job: Job) -> dict[str, Any]:
         values = {**with_preset(changes.pop("preset"), defaults), **changes}
     else:
         values = {"evaluations": 1, **STATED, **changes}
-    several = values.get("num_vectors", 1) > 1
     per_step = values["batch_size"] * values.get("accumulate", 1)
     return {
         **values,
         "name": job.concept,
-        "init_words": concept.class_words if several else concept.class_word,
+        "init_words": concept.class_word,  # of every vector, where there are several
         "learn": concept.kind,
         "steps": max(1, job.samples // per_step),
         "seed": job.seed,

@@ -29,7 +29,7 @@ from report import NONE, RESULTS, UNTRAINED, fill_readme
 from results import read_rows
 from textual_inversion.demo.captions import caption
 from textual_inversion.demo.concepts import training_scene
-from textual_inversion.demo.estimator import read
+from textual_inversion.demo.estimator import Reading, read
 from textual_inversion.demo.evaluate import evaluation_prompts
 from textual_inversion.demo.model import LATENT_CHANNELS, LATENT_SIZE
 from textual_inversion.demo.sampling import STEPS
@@ -109,10 +109,11 @@ def run(job: Job) -> dict[str, Any]:
     elif job.negative != NONE:
         negative = trained(job)
     drawn = draw_all(prompts, job.seed, job.guidance, negative)
-    bad = badness(job.defect, drawn) > limit(job.defect)
+    seen = read(drawn)
+    bad = badness(job.defect, drawn, seen) > limit(job.defect)
     return asdict(job) | {
         "bad": bad.nonzero().flatten().tolist(),
-        "right": is_right(drawn, scenes).nonzero()[0].tolist(),
+        "right": is_right(seen, scenes).nonzero()[0].tolist(),
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -155,7 +156,7 @@ def bad_pictures(job: Job) -> list[Picture]:
     """The worst of the model's own pictures, drawn for other prompts than those measured."""
     prompts = evaluation_prompts(OTHERS)[0][-3 * job.lesson :]
     drawn = draw_all(prompts, 1000 + job.seed, job.guidance)
-    order = badness(job.defect, drawn).argsort(descending=True)
+    order = badness(job.defect, drawn, read(drawn)).argsort(descending=True)
     return [Picture(drawn[i], prompts[i]) for i in order[: job.lesson].tolist()]
 
 
@@ -181,11 +182,11 @@ def draw_all(
     return torch.cat(parts)
 
 
-def badness(defect: str, pictures: Tensor) -> Tensor:
+def badness(defect: str, pictures: Tensor, seen: Sequence[Reading]) -> Tensor:
     """How bad each picture is, [N]; above `limit` it counts as having the defect."""
     if defect == "ground":
         return unevenness(pictures)
-    return torch.tensor([said.look.shade for said in read(pictures)])
+    return torch.tensor([said.look.shade for said in seen])
 
 
 @cache
@@ -212,7 +213,7 @@ def unevenness(pictures: Tensor) -> Tensor:
     return away.sort(dim=1).values[:, : away.shape[1] // 2].mean(1)
 
 
-def is_right(pictures: Tensor, scenes: Sequence[Scene]) -> np.ndarray:
+def is_right(seen: Sequence[Reading], scenes: Sequence[Scene]) -> np.ndarray:
     """Which pictures show the shape, colour, ground and place that were asked for."""
     return np.array(
         [
@@ -220,7 +221,7 @@ def is_right(pictures: Tensor, scenes: Sequence[Scene]) -> np.ndarray:
             and colour_name(said.look.hue) == colour_name(scene.look.hue)
             and said.background == scene.background
             and said.place == scene.place
-            for said, scene in zip(read(pictures), scenes, strict=True)
+            for said, scene in zip(seen, scenes, strict=True)
         ]
     )
 

@@ -13,28 +13,22 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
-from torch import Tensor
 
-from .batches import Batch, draw_batch, evaluation_batches
-from .core_regularizer import context_loss, with_context
-from .data import encode
 from .diagnostics import Diagnostics, diagnose
 from .embedding import Embedding
 from .errors import DivergedError, InputError
 from .initial import from_captions, learning_encoders
 from .learner import Learner
-from .losses import batch_losses, unlike_losses
+from .lesson import Lesson, row_count
 from .metadata import run_metadata, step_metadata
-from .model import FrozenModel, TokenizedPrompt
+from .model import FrozenModel
 from .negative_tasks import task_of
 from .pictures import Picture, meant
 from .settings import Settings
 from .state import Record, Stateful, TrainingState
 from .stopping import has_settled
-from .tasks import Task, TokenizedPrompts
 from .team import ALONE, Team
 
 SMOOTHING = 0.98
@@ -125,30 +119,11 @@ def train(
     task = task_of(settings)
     initial = task.initial(model, settings, start)
     learning = learning_encoders(model.text_encoders, settings.encoders)
-    others = [picture for picture in pictures if picture.unlike] if settings.unlike_weight else []
-    if others and not task.knows_unlike:
-        raise InputError(
-            "unlike_images cannot be used with the objective “good pictures”: its word is in no "
-            "prompt of theirs. Disconnect them, or choose another objective."
-        )
-    training_set = encode(model, meant(pictures), settings, task.prompts)
-    unlike = [encode(model, others, settings, task.prompts)] if others else []
-    fixed = evaluation_batches(training_set, model.schedule, settings)
-
-    @cache
-    def tokenized(rows: int) -> TokenizedPrompts:
-        return TokenizedPrompts(model, rows // task.words)
-
-    def evaluate(rows: Mapping[str, Tensor]) -> list[float]:
-        on_device = {k: v.to(model.device) for k, v in rows.items()}
-        return _evaluate(model, fixed, tokenized(_count(rows)), on_device, task, team)
-
-    sets = [training_set, *unlike]
-    for prompt in {p for one in sets for prompts in one.prompts for p in prompts}:
-        tokenized(_count(initial))[prompt]  # before the first step, where a bad one costs no time
+    lesson = Lesson(model, pictures, settings, task, team)
+    lesson.tokenize(initial)  # before the first step, where a bad prompt costs no time
     if settings.initialization == "captions" and start is None:
         captions = [picture.caption or "" for picture in meant(pictures)]
-        initial = from_captions(model, settings, captions, evaluate)
+        initial = from_captions(model, settings, captions, lesson.evaluate)
     notes = {**run_metadata(model, settings, pictures, start), **task.notes}
     half = model.compute_dtype == torch.float16
     learner, record = Learner(initial, learning, settings, model.device, half), Record()
@@ -161,35 +136,13 @@ def train(
     first = resume.step if resume else 0
     started = time.monotonic() - record.seconds
     good: Embedding | None = None  # the last one whose loss is known to be a number
-    amounts = [int(t) / len(model.schedule) for batch in fixed for t in batch.timesteps]
     every = max(1, settings.steps // max(1, settings.evaluations))
-
-    def like_losses(piece: Batch, position: int, rows: Mapping[str, Tensor]) -> Tensor:
-        prompts = tokenized(_count(rows))
-        each = batch_losses(model, piece, prompts, rows, settings.weighting, task)
-        if not settings.context:
-            return each
-        texts = [with_context(prompt, position) for prompt in piece.prompts]
-        return each + settings.context * context_loss(model, texts, rows, learner.anchors)
-
-    def other_losses(piece: Batch, position: int, rows: Mapping[str, Tensor]) -> Tensor:
-        prompts, anchors = tokenized(_count(rows)), learner.anchors
-        each = unlike_losses(model, piece, prompts, rows, anchors, settings.weighting, task)
-        return settings.unlike_weight * each
-
-    objectives = [(training_set, like_losses), *((one, other_losses) for one in unlike)]
     for step in range(first, settings.steps):
         rows = learner.rows(step)
         total = 0.0
-        for part in range(settings.accumulate):
-            position = step * settings.accumulate + part
-            for data, losses_of in objectives:
-                batch = team.part_of(draw_batch(data, model.schedule, settings, position))
-                samples = len(batch.timesteps) * settings.accumulate
-                for piece in batch.pieces(model.pictures_at_once):
-                    loss = losses_of(piece, position, rows).sum() / samples
-                    learner.backward(loss)
-                    total += loss.item()
+        for loss in lesson.losses(step, rows, learner.anchors):
+            learner.backward(loss)
+            total += loss.item()
         total = learner.share(team, total)
         if not math.isfinite(total):
             raise _diverged(step, good)
@@ -206,19 +159,15 @@ def train(
         last = Embedding(settings.name, learned, metadata)
         evaluation, diagnostics = None, None
         if settings.evaluations and ((step + 1) % every == 0 or step + 1 == settings.steps):
-            losses = evaluate(learned)
+            losses, amounts = lesson.evaluate(learned), lesson.amounts
             evaluation = sum(losses) / len(losses)
             diagnostics = diagnose(
                 step + 1, amounts, losses, record.smoothed, last, initial, model.text_encoders
             )
-        if record.lowest == math.inf or (evaluation is not None and evaluation < record.lowest):
-            record.best = last
-        if evaluation is not None:
-            record.lowest = min(record.lowest, evaluation)
-            record.evaluations.append(evaluation)
-        complete = _count(rows) == _count(initial)
+        record.remember(last, evaluation)
+        complete = row_count(rows) == row_count(initial)
         settled = settings.stop_early and complete and has_settled(record.evaluations)
-        record.last, record.seconds = last, time.monotonic() - started
+        record.seconds = time.monotonic() - started
         best = record.best or last
         yield Progress(
             step=step + 1,
@@ -237,30 +186,6 @@ def train(
         )
         if settled:
             return
-
-
-@torch.no_grad()
-def _evaluate(
-    model: FrozenModel,
-    batches: Sequence[Batch],
-    tokenized: Mapping[str, TokenizedPrompt],
-    vectors: Mapping[str, Tensor],
-    task: Task,
-    team: Team,
-) -> list[float]:
-    """The loss of each picture of the fixed batch; each process computes some of its batches."""
-    losses: list[float] = []
-    for number, batch in enumerate(batches):
-        if number % team.size != team.rank:
-            losses += [0.0] * len(batch.timesteps)
-            continue
-        for piece in batch.pieces(model.pictures_at_once):
-            losses += batch_losses(model, piece, tokenized, vectors, task=task).tolist()
-    return team.total(losses, model.device)
-
-
-def _count(rows: Mapping[str, Tensor]) -> int:
-    return max(v.shape[0] for v in rows.values())
 
 
 def _diverged(step: int, good: Embedding | None) -> DivergedError:

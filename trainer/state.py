@@ -89,6 +89,15 @@ class Record:
     last: Embedding | None = None
     best: Embedding | None = None
 
+    def remember(self, word: Embedding, evaluation: float | None) -> None:
+        """Add the word of a step; until the first evaluation the newest counts as the best."""
+        self.last = word
+        if self.lowest == math.inf or (evaluation is not None and evaluation < self.lowest):
+            self.best = word
+        if evaluation is not None:
+            self.lowest = min(self.lowest, evaluation)
+            self.evaluations.append(evaluation)
+
     def state_dict(self) -> dict[str, Tree]:
         """See `Stateful`."""
         return {k: _as_tree(v) if isinstance(v, Embedding) else v for k, v in vars(self).items()}

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import BASELINE, METHODS, OURS, WITH_CAPTIONS
+from methods import BASELINE, GRID, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
@@ -31,9 +31,6 @@ Rows = Sequence[Mapping[str, Any]]
 
 FEWER_SAMPLES = 10
 """The defaults are to reach the baseline with this share of its samples."""
-
-WIDTH, HEIGHT, LEFT, TOP = 860, 420, 60, 20
-COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#edae49", "#6a4c93", "#00798c", "#8d6a9f", "#444444")
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -58,7 +55,7 @@ def grouped(rows: Rows) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
 
 def table(rows: Rows) -> str:
     """A line for each method and number of samples, the best likeness of each number first."""
-    groups = grouped(rows)
+    groups = {key: found for key, found in grouped(rows).items() if key[0] not in GRID}
     longest = max((samples for _, samples in groups), default=0)
     base = groups.get((BASELINE, longest))
     base_seconds = statistics.mean(row["seconds"] for row in base) if base else None
@@ -137,69 +134,65 @@ def bars(rows: Rows) -> str:
     return "\n".join(lines) or "No runs of ours and the baseline yet."
 
 
-def plot(rows: Rows, methods: Sequence[str]) -> str:
-    """The likeness error against samples seen, as SVG; samples in a logarithmic scale."""
-    import math
+def ablation(rows: Rows) -> str:
+    """The grid: a line for each optimiser and choice of timesteps, a column for each number of
+    vectors; likeness error and share of prompts that were followed.
+    """
+    groups = {key: found for key, found in grouped(rows).items() if key[0] in GRID}
+    parts = []
+    for samples in sorted({samples for _, samples in groups}):
+        counts = [len(found) for (_, number), found in groups.items() if number == samples]
+        cells: dict[str, dict[str, str]] = defaultdict(dict)
+        for name in GRID:
+            line, _, column = name.rpartition(", ")
+            if found := groups.get((name, samples)):
+                error, _ = mean_and_error([row["likeness_error"] for row in found])
+                share, _ = mean_and_error([following(row) for row in found])
+                cells[line][column] = f"{error:.3f}, {share:.1%}"
+        columns = list(dict.fromkeys(name.rpartition(", ")[2] for name in GRID))
+        parts += [
+            f"With {samples} samples, likeness error and prompts followed, each the mean of "
+            f"{' to '.join(str(n) for n in sorted({min(counts), max(counts)}))} runs:",
+            "",
+            f"| optimiser, timesteps | {' | '.join(columns)} |",
+            f"| --- |{' --- |' * len(columns)}",
+            *(f"| {line} | {' | '.join(found.get(column, '') for column in columns)} |"
+              for line, found in cells.items()),
+            "",
+        ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def plot(rows: Rows, methods: Sequence[str], path: Path) -> None:
+    """Draw the likeness error against samples seen, with its standard error."""
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.figure import Figure
 
     groups = grouped(rows)
-    curves = {
-        method: sorted(
-            (samples, *mean_and_error([row["likeness_error"] for row in found]))
-            for (name, samples), found in groups.items()
-            if name == method and samples
-        )
-        for method in methods
-    }
-    curves = {method: curve for method, curve in curves.items() if curve}
-    points = [point for curve in curves.values() for point in curve]
-    low, high = min(p[0] for p in points), max(p[0] for p in points)
-    top = max(p[1] + p[2] for p in points) * 1.05
-    right = WIDTH - 270
-
-    def x(samples: float) -> float:
-        share = math.log(samples / low) / math.log(high / low) if high > low else 0.5
-        return LEFT + share * (right - LEFT)
-
-    def y(value: float) -> float:
-        return HEIGHT - 50 - value / top * (HEIGHT - 50 - TOP)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{LEFT}" y="{HEIGHT - 10}">samples seen (steps × pictures per step)</text>',
-        f'<text x="14" y="{HEIGHT // 2}" transform="rotate(-90 14 {HEIGHT // 2})" '
-        'text-anchor="middle">likeness error</text>',
-    ]
-    for samples in sorted({p[0] for p in points}):
-        parts.append(
-            f'<line x1="{x(samples):.1f}" x2="{x(samples):.1f}" y1="{TOP}" y2="{y(0):.1f}" '
-            f'stroke="#e5e5e5"/><text x="{x(samples):.1f}" y="{y(0) + 16:.1f}" '
-            f'text-anchor="middle">{samples}</text>'
-        )
-    for tick in range(5):
-        value = top * tick / 4
-        parts.append(
-            f'<line x1="{LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
-            f'stroke="#e5e5e5"/><text x="{LEFT - 6}" y="{y(value) + 4:.1f}" '
-            f'text-anchor="end">{value:.2f}</text>'
-        )
-    for number, (method, curve) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        path = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v, _ in curve)
-        dashes = ' stroke-dasharray="5 4"' if number >= len(COLOURS) else ""
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
-        )
-        parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="3" fill="{colour}"/>'
-                  for s, v, _ in curve]  # fmt: skip
-        line = TOP + 14 + 18 * number
-        parts.append(
-            f'<line x1="{right + 15}" x2="{right + 40}" y1="{line - 4}" y2="{line - 4}" '
-            f'stroke="{colour}" stroke-width="2"{dashes}/>'
-            f'<text x="{right + 46}" y="{line}">{method}</text>'
-        )
-    return "\n".join([*parts, "</svg>", ""])
+    numbers = sorted({samples for method, samples in groups if method in methods})
+    # Text stays text, and the same rows give the same file.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "likeness"}):
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.subplots()
+        colours = matplotlib.color_sequences["tab10"]
+        axes.set_prop_cycle(cycler(linestyle=["-", "--"]) * cycler(color=colours))
+        for method in methods:
+            found = {n: groups[method, n] for n in numbers if (method, n) in groups}
+            if found:
+                errors = [
+                    mean_and_error([row["likeness_error"] for row in rows])
+                    for rows in found.values()
+                ]
+                means, spreads = zip(*errors, strict=True)
+                axes.errorbar([*found], means, spreads, marker="o", capsize=3, label=method)
+        axes.set(xscale="log", xlabel="samples seen (steps × pictures per step)")
+        axes.set(ylabel="likeness error", ylim=(0, None))
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside right center", frameon=False)
+        figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -208,12 +201,12 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?")
     options = parser.parse_args()
     rows = read_rows(options.results or RESULTS)
-    figures = f"{table(rows)}\n\n{bars(rows)}"
+    figures = f"{table(rows)}\n\n{bars(rows)}\n\n{ablation(rows)}"
     print(figures)
     if not options.results:
         fill(HERE / "README.md", figures)
         shown = [name for name in METHODS if "ours" in name or "recipe" in name]
-        (HERE / "likeness.svg").write_text(plot(rows, shown))
+        plot(rows, shown, HERE / "likeness.svg")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from methods import GROUPS, METHODS, SCRIPTS, STATED, Method
+from methods import GROUPS, METHODS, SCRIPTS, Method
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -94,19 +94,16 @@ def lesson(concept: str, seed: int, captions: bool) -> list[Picture]:
 
 
 def settings_of(method: Method, job: Job) -> dict[str, Any]:
-    """The settings of a run: shared ones, the method's, the preset's, and the run's own."""
+    """The settings of a run: the preset's, the method's, and the run's own."""
     from textual_inversion.demo.concepts import CONCEPTS
-    from textual_inversion.trainer.presets import with_preset
+    from textual_inversion.trainer.presets import NONE, with_preset
     from textual_inversion.trainer.settings import described_fields
 
     concept = CONCEPTS[job.concept]
     changes = dict(method.settings)
-    if "preset" in changes:
-        defaults = {field.name: field.default for field, _ in described_fields()}
-        values = {**with_preset(changes.pop("preset"), defaults), **changes}
-    else:
-        values = {"evaluations": 1, **STATED, **changes}
-    per_step = values["batch_size"] * values.get("accumulate", 1)
+    defaults = {field.name: field.default for field, _ in described_fields()}
+    values = {**with_preset(changes.pop("preset", NONE), defaults), **changes}
+    per_step = values["batch_size"] * values["accumulate"]
     return {
         **values,
         "name": job.concept,
@@ -153,7 +150,7 @@ def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any]
             "initializer_token": values["init_words"],
             "resolution": values["resolution"],
             "train_batch_size": values["batch_size"],
-            "gradient_accumulation_steps": values.get("accumulate", 1),
+            "gradient_accumulation_steps": values["accumulate"],
             "learning_rate": values["learning_rate"],
             "max_train_steps": values["steps"],
             "lr_warmup_steps": 0,

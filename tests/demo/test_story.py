@@ -27,7 +27,7 @@ def test_the_demo_teaches_and_tells(tmp_path: Path) -> None:
         float(re.search(rf"^{name} +([\d.]+)", run.stdout, re.MULTILINE)[1])
         for name in ("words alone", "learned word")
     )
-    assert learned <= 0.5 * words
+    assert learned <= 0.35 * words
 
     written = {path.name for path in (tmp_path / "here").iterdir()}
     assert written == {"sun-disk.safetensors", "loss.csv", "story.png"}

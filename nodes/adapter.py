@@ -294,7 +294,7 @@ class HostModel:
         """Have the host load everything, then keep it where it is until `close`."""
         if self._is_open:
             return
-        encoder = self._clip.patcher
+        encoder, text_model = self._clip.patcher, self._clip.cond_stage_model
         with torch.inference_mode():
             comfy.model_management.load_models_gpu(
                 [self._model, encoder], memory_required=self._budget.needed, force_full_load=True
@@ -302,22 +302,21 @@ class HostModel:
         stack = self._open
         try:
             stack.enter_context(differentiable(self._base, self.device))
-            stack.enter_context(differentiable(self._clip.cond_stage_model, encoder.load_device))
+            stack.enter_context(differentiable(text_model, encoder.load_device))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
-            options = self._clip.cond_stage_model
             if self._budget.checkpointing:
                 stack.enter_context(checkpointed(self._base.diffusion_model))
             # The host's text encoders compute in float32. Kept for the way back, the copies of
             # half-precision weights would take twice the encoders' own memory (19 GB for T5-XXL),
             # while their time hardly counts beside the network's.
-            if self._budget.checkpointing or copies(options, torch.float32):
-                stack.enter_context(checkpointed(options))
-            options.reset_clip_options()
-            stack.callback(options.reset_clip_options)
+            if self._budget.checkpointing or copies(text_model, torch.float32):
+                stack.enter_context(checkpointed(text_model))
+            text_model.reset_clip_options()
+            stack.callback(text_model.reset_clip_options)
             if self._clip.layer_idx is not None:
-                options.set_clip_options({"layer": self._clip.layer_idx})
-            options.set_clip_options({"execution_device": encoder.load_device})
+                text_model.set_clip_options({"layer": self._clip.layer_idx})
+            text_model.set_clip_options({"execution_device": encoder.load_device})
         except BaseException:
             stack.close()
             raise

@@ -138,21 +138,29 @@ def ablation(rows: Rows) -> str:
     """The grid: a line for each optimiser and choice of timesteps, a column for each number of
     vectors; likeness error and share of prompts that were followed.
     """
-    groups = {key: found for key, found in grouped(rows).items() if key[0] in GRID}
     parts = []
-    for samples in sorted({samples for _, samples in groups}):
-        counts = [len(found) for (_, number), found in groups.items() if number == samples]
+    for samples in sorted({row["samples"] for row in rows if row["method"] in GRID}):
+        places = {
+            name: {
+                (row["concept"], row["seed"]): row
+                for row in rows
+                if (row["method"], row["samples"]) == (name, samples)
+            }
+            for name in GRID
+        }
+        # Concepts are harder and easier: only those count that every method has learned.
+        shared = set.intersection(*(set(found) for found in places.values() if found))
         cells: dict[str, dict[str, str]] = defaultdict(dict)
-        for name in GRID:
+        for name, found in places.items():
             line, _, column = name.rpartition(", ")
-            if found := groups.get((name, samples)):
-                error, _ = mean_and_error([row["likeness_error"] for row in found])
-                share, _ = mean_and_error([following(row) for row in found])
+            if found and shared:
+                error, _ = mean_and_error([found[place]["likeness_error"] for place in shared])
+                share, _ = mean_and_error([following(found[place]) for place in shared])
                 cells[line][column] = f"{error:.3f}, {share:.1%}"
         columns = list(dict.fromkeys(name.rpartition(", ")[2] for name in GRID))
         parts += [
-            f"With {samples} samples, likeness error and prompts followed, each the mean of "
-            f"{' to '.join(str(n) for n in sorted({min(counts), max(counts)}))} runs:",
+            f"The ablation, with {samples} samples: likeness error and prompts followed, each the "
+            f"mean of {len(shared)} runs.",
             "",
             f"| optimiser, timesteps | {' | '.join(columns)} |",
             f"| --- |{' --- |' * len(columns)}",

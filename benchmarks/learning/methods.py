@@ -62,6 +62,8 @@ CHANGES: Mapping[str, Method] = {
         "4 vectors, progressive": {"num_vectors": 4, "progressive": True},
         "batch 1": {"batch_size": 1},
         "batch 2": {"batch_size": 2},
+        "pull 0.5": {"pull": 0.5},
+        "pull 1": {"pull": 1.0},
         "rate 0.02": {"learning_rate": "0.02"},
         "rate 0.08": {"learning_rate": "0.08"},
         "constant rate": {"schedule": "constant"},

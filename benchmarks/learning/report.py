@@ -172,30 +172,35 @@ def ablation(rows: Rows) -> str:
 
 
 def plot(rows: Rows, methods: Sequence[str], path: Path) -> None:
-    """Draw the likeness error against samples seen, with its standard error."""
+    """Draw the likeness error against samples seen, with its standard error.
+
+    Methods that never come nearer than the nearest words are left out.
+    """
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
 
     groups = grouped(rows)
     numbers = sorted({samples for method, samples in groups if method in methods})
+    words, _ = mean_and_error([row["likeness_error"] for row in groups["nearest words", 0]])
     # Text stays text, and the same rows give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "likeness"}):
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
         colours = matplotlib.color_sequences["tab10"]
         axes.set_prop_cycle(cycler(linestyle=["-", "--"]) * cycler(color=colours))
+        axes.axhline(words, color="grey", linestyle=":", label="nearest words")
         for method in methods:
-            found = {n: groups[method, n] for n in numbers if (method, n) in groups}
-            if found:
-                errors = [
-                    mean_and_error([row["likeness_error"] for row in rows])
-                    for rows in found.values()
-                ]
-                means, spreads = zip(*errors, strict=True)
+            found = {
+                n: mean_and_error([row["likeness_error"] for row in groups[method, n]])
+                for n in numbers
+                if (method, n) in groups
+            }
+            if any(error < words for error, _ in found.values()):
+                means, spreads = zip(*found.values(), strict=True)
                 axes.errorbar([*found], means, spreads, marker="o", capsize=3, label=method)
         axes.set(xscale="log", xlabel="samples seen (steps × pictures per step)")
-        axes.set(ylabel="likeness error", ylim=(0, None))
+        axes.set(ylabel="likeness error", ylim=(0, 1.05 * words))
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
         axes.grid(alpha=0.3)

@@ -53,6 +53,11 @@ def grouped(rows: Rows) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
     return groups
 
 
+def by_place(rows: Rows) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """The rows of one method and number of samples by concept and seed."""
+    return {(row["concept"], row["seed"]): row for row in rows}
+
+
 def table(rows: Rows) -> str:
     """A line for each method and number of samples, the best likeness of each number first."""
     groups = {key: found for key, found in grouped(rows).items() if key[0] not in GRID}
@@ -91,16 +96,13 @@ def paired(
 ) -> tuple[float, float] | None:
     """Mean and standard error of ours minus theirs, over the same concepts and seeds."""
     groups = grouped(rows)
-
-    def by_place(key: tuple[str, int]) -> dict[tuple[str, int], float]:
-        return {
-            (r["concept"], r["seed"]): following(r) if value == "following" else r[value]
-            for r in groups.get(key, [])
-        }
-
-    first, second = by_place(ours), by_place(theirs)
+    first, second = (by_place(groups.get(key, [])) for key in (ours, theirs))
     shared = sorted(first.keys() & second.keys())
-    return mean_and_error([first[k] - second[k] for k in shared]) if shared else None
+
+    def of(row: Mapping[str, Any]) -> float:
+        return following(row) if value == "following" else row[value]
+
+    return mean_and_error([of(first[k]) - of(second[k]) for k in shared]) if shared else None
 
 
 def bars(rows: Rows) -> str:
@@ -139,23 +141,17 @@ def ablation(rows: Rows) -> str:
     vectors; likeness error and share of prompts that were followed.
     """
     parts = []
-    for samples in sorted({row["samples"] for row in rows if row["method"] in GRID}):
-        places = {
-            name: {
-                (row["concept"], row["seed"]): row
-                for row in rows
-                if (row["method"], row["samples"]) == (name, samples)
-            }
-            for name in GRID
-        }
+    groups = grouped(rows)
+    for samples in sorted({samples for method, samples in groups if method in GRID}):
+        places = {n: by_place(groups[n, samples]) for n in GRID if (n, samples) in groups}
         # Concepts are harder and easier: only those count that every method has learned.
-        shared = set.intersection(*(set(found) for found in places.values() if found))
+        shared = set.intersection(*map(set, places.values()))
         cells: dict[str, dict[str, str]] = defaultdict(dict)
         for name, found in places.items():
             line, _, column = name.rpartition(", ")
-            if found and shared:
-                error, _ = mean_and_error([found[place]["likeness_error"] for place in shared])
-                share, _ = mean_and_error([following(found[place]) for place in shared])
+            if shared:
+                error = statistics.mean(found[place]["likeness_error"] for place in shared)
+                share = statistics.mean(following(found[place]) for place in shared)
                 cells[line][column] = f"{error:.3f}, {share:.1%}"
         columns = list(dict.fromkeys(name.rpartition(", ")[2] for name in GRID))
         parts += [
@@ -168,7 +164,7 @@ def ablation(rows: Rows) -> str:
               for line, found in cells.items()),
             "",
         ]  # fmt: skip
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip()
 
 
 def plot(rows: Rows, methods: Sequence[str], path: Path) -> None:

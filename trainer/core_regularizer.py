@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .embedding import row_count
 from .model import FrozenModel
 from .prompts import PLACEHOLDER
 
@@ -52,7 +53,7 @@ def context_loss(
     Returns:
         a scalar from 0 to 2, with a gradient in `vectors`.
     """
-    count = max(rows.shape[0] for rows in vectors.values())
+    count = row_count(vectors)
     tokenized = [model.tokenize(prompt, count) for prompt in prompts]
     with torch.no_grad():
         began = {key: anchors[key][: len(rows)] for key, rows in vectors.items()}

@@ -31,6 +31,11 @@ _WIDTH_OF_KEY = {key: width for width, key in KEY_OF_WIDTH.items()}
 _UNUSABLE_IN_NAME = re.compile(r"[\s<>\[\]():,/\\|?*\"']|^\.|\.\.|^$")
 
 
+def row_count(vectors: Mapping[str, Tensor]) -> int:
+    """How many vectors each encoder has; where some have fewer than others, the most."""
+    return max(rows.shape[0] for rows in vectors.values())
+
+
 @dataclass(frozen=True)
 class Embedding:
     """A learned word: some vectors for each text encoder that is to read it.
@@ -69,7 +74,7 @@ class Embedding:
     @property
     def num_vectors(self) -> int:
         """How many tokens the word takes up in a prompt."""
-        return max(rows.shape[0] for rows in self.vectors.values())
+        return row_count(self.vectors)
 
     @property
     def widths(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .embedding import Embedding
+from .embedding import Embedding, row_count
 from .errors import InputError
 from .model import FrozenModel, TextEncoder
 from .prompts import PLACEHOLDER, with_placeholder
@@ -133,7 +133,7 @@ def crossed(model: FrozenModel, vectors: Mapping[str, Tensor]) -> dict[str, Tens
     Raises:
         InputError: outputs and inputs differ in width, or the encoders read other tokens.
     """
-    count = max(rows.shape[0] for rows in vectors.values())
+    count = row_count(vectors)
     on_device = {key: rows.to(model.device) for key, rows in vectors.items()}
     (encoded,) = model.text_states([model.tokenize(PLACEHOLDER, count)], on_device)
     widths = [encoder.width for encoder in model.text_encoders]

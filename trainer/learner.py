@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from .averaging import Average
+from .embedding import row_count
 from .model import TextEncoder
 from .optimizers import learned_values, make_optimizer, pull_back, restore_lengths
 from .schedule import parse_learning_rate
@@ -77,7 +78,7 @@ class Learner:
 
     def count(self, step: int) -> int:
         """How many rows are in use at a step; progressive ones are all there at half-time."""
-        whole = max(rows.shape[0] for rows in self._rows.values())
+        whole = row_count(self._rows)
         if not self._settings.progressive:
             return whole
         return min(whole, 1 + 2 * step * (whole - 1) // max(1, self._settings.steps - 1))

@@ -11,6 +11,7 @@ from torch import Tensor
 from .batches import Batch, draw_batch, evaluation_batches
 from .core_regularizer import context_loss, with_context
 from .data import encode
+from .embedding import row_count
 from .errors import InputError
 from .losses import batch_losses, unlike_losses
 from .model import FrozenModel
@@ -122,8 +123,3 @@ class Lesson:
 
     def _tokens(self, rows: Rows) -> TokenizedPrompts:
         return self._tokenized(row_count(rows))
-
-
-def row_count(rows: Rows) -> int:
-    """How many vectors each encoder has; where only some have all, the most."""
-    return max(vectors.shape[0] for vectors in rows.values())

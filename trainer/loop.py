@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 
 from .diagnostics import Diagnostics, diagnose
-from .embedding import Embedding
+from .embedding import Embedding, row_count
 from .errors import DivergedError, InputError
 from .initial import from_captions, learning_encoders
 from .learner import Learner
-from .lesson import Lesson, row_count
+from .lesson import Lesson
 from .metadata import run_metadata, step_metadata
 from .model import FrozenModel
 from .negative_tasks import task_of

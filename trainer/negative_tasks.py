@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from .captions import Templates, clean_caption, filled, prompts_of
-from .embedding import TRIGGER, Embedding
+from .embedding import TRIGGER, Embedding, row_count
 from .errors import InputError
 from .initial import initial_vectors, prepared
 from .model import FrozenModel, TokenizedPrompt
@@ -199,7 +199,7 @@ class Pair(Word):
     ) -> dict[str, Tensor]:
         """See `Task`: the positive as any word, the negative from the mean of the vocabulary."""
         positive = super().initial(model, settings, start)
-        count = max(rows.shape[0] for rows in positive.values())
+        count = row_count(positive)
         negative = prepared(model, settings, initial_vectors(model.text_encoders, "", count))
         return {key: torch.cat([rows, negative[key]]) for key, rows in positive.items()}
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from .embedding import row_count
 from .model import Conditioning, FrozenModel
 from .objective import split_prediction
 
@@ -93,6 +94,6 @@ def sample_batch(
 def _encode(
     model: FrozenModel, prompts: Sequence[str], vectors: Mapping[str, Tensor]
 ) -> Conditioning:
-    num_vectors = max((v.shape[0] for v in vectors.values()), default=1)
+    num_vectors = row_count(vectors) if vectors else 1
     tokens = {prompt: model.tokenize(prompt, num_vectors) for prompt in prompts}
     return model.encode_prompts([tokens[prompt] for prompt in prompts], vectors)

@@ -345,7 +345,7 @@ class Settings:
             raise InputError("keep is “best” but evaluations is 0: the best is not known then.")
         if self.stop_early and not self.evaluations:
             raise InputError("stop_early is on but evaluations is 0: it would never stop.")
-        if self.initialization == "cross" and (self.renorm or self.optimizer == "sphere"):
+        if self.initialization == "cross" and self.fixed_length:
             raise InputError(
                 "initialization “cross” starts from long vectors, which renorm and the optimizer "
                 "sphere would shorten: choose the optimizer adamw without renorm."

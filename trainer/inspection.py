@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,9 @@ from .negatives import is_negative
 
 NEAREST = 5
 """How many words of the vocabulary are named for each vector."""
+
+_LOOKED_AT = 8 * NEAREST
+"""Of so many tokens, because not every token is a word."""
 
 _READS: Mapping[str, frozenset[str]] = {
     "Stable Diffusion 1": frozenset({"clip_l"}),
@@ -198,17 +201,26 @@ def _inspect_rows(key: str, rows: Tensor, vocabulary: Vocabulary | None) -> Enco
         words = vocabulary.table[start : start + _CHUNK].detach().float()
         all_lengths.append(words.norm(dim=1).cpu())
         cosines.append((directions @ F.normalize(words, dim=1).T).cpu())
-    best = torch.cat(cosines, dim=1).topk(min(NEAREST, len(vocabulary.table)))
+    best = torch.cat(cosines, dim=1).topk(min(_LOOKED_AT, len(vocabulary.table)))
     found = [
-        Row(
-            length,
-            [(_plain(vocabulary.word(i)), cosine) for i, cosine in zip(ids, values, strict=True)],
-        )
+        Row(length, _readable_words(vocabulary, zip(ids, values, strict=True)))
         for length, ids, values in zip(
             lengths, best.indices.tolist(), best.values.tolist(), strict=True
         )
     ]
     return EncoderReport(key, rows.shape[1], found, _usual(torch.cat(all_lengths)))
+
+
+def _readable_words(
+    vocabulary: Vocabulary, tokens: Iterable[tuple[int, float]]
+) -> list[tuple[str, float]]:
+    """The first few with a text of their own: many tokens are parts of a character."""
+    found: dict[str, float] = {}
+    for token, cosine in tokens:
+        text = _plain(vocabulary.word(token))
+        if text and "\N{REPLACEMENT CHARACTER}" not in text:
+            found.setdefault(text, cosine)
+    return list(found.items())[:NEAREST]
 
 
 def _usual(lengths: Tensor) -> Lengths:

@@ -30,6 +30,15 @@ def test_lengths_and_nearest_words() -> None:
     assert encoder.usual.low <= encoder.usual.middle <= encoder.usual.high
 
 
+def test_tokens_that_nobody_can_read_are_left_out() -> None:
+    """Half a character, a control character, and a word that stands there twice."""
+    texts = ["cat", "\N{REPLACEMENT CHARACTER}", "\x1b ", "cat ", "dog", "red", "on", "the", "a"]
+    vocabulary = Vocabulary("clip_l", torch.eye(len(texts)), texts.__getitem__)
+    word = Embedding("w", {"clip_l": torch.linspace(2, 1, len(texts))[None]})
+    (row,) = inspect(word, [vocabulary]).encoders[0].rows
+    assert [near for near, _ in row.nearest] == ["cat", "dog", "red", "on", "the"]
+
+
 def test_half_precision_and_another_label() -> None:
     """The host keeps vocabularies in 16 bits, and files label tensors as they like."""
     vocabulary = Vocabulary("clip_q", TABLE.half(), VOCABULARY.word)

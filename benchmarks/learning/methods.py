@@ -76,11 +76,13 @@ CHANGES: Mapping[str, Method] = {
         "logit-normal": {"timesteps": "logit-normal"},
         "min-snr": {"weighting": "min-snr"},
         "debiased": {"weighting": "debiased"},
-        "context": {"context": 0.001},
+        "debiased, pull 0.3": {"weighting": "debiased", "pull": 0.3},
+        "context 0.001": {"context": 0.001},
+        "context 0.1": {"context": 0.1},
         "from captions": {"initialization": "captions"},
     }.items()
 }
-"""One change to the defaults at a time, beside those in the grid."""
+"""One change to the defaults at a time, beside those in the grid, and two of the best."""
 
 PEERS: Mapping[str, Method] = {
     name: Method({"preset": preset}, captions=captions)

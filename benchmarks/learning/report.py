@@ -5,7 +5,8 @@
 Prints Markdown; without a file of its own it also fills it into the README beside it and draws
 `likeness.svg`: for every method and number of samples the likeness error (0 is the concept, 1 a
 random look of its class) and the share of prompts that were followed, over all concepts and seeds,
-with the standard error; seconds as a share of the baseline's; then the bars.
+with the standard error; seconds as a share of the baseline's; then the bars, single changes to the
+defaults, and the ablation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import BASELINE, GRID, METHODS, OURS, WITH_CAPTIONS
+from methods import BASELINE, CHANGES, GRID, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
@@ -28,6 +29,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 
 Rows = Sequence[Mapping[str, Any]]
+
+DEFAULTS = "ours: defaults"
 
 FEWER_SAMPLES = 10
 """The defaults are to reach the baseline with this share of its samples."""
@@ -60,7 +63,8 @@ def by_place(rows: Rows) -> dict[tuple[str, int], Mapping[str, Any]]:
 
 def table(rows: Rows) -> str:
     """A line for each method and number of samples, the best likeness of each number first."""
-    groups = {key: found for key, found in grouped(rows).items() if key[0] not in GRID}
+    apart = {*GRID, *CHANGES}  # which have tables of their own
+    groups = {key: found for key, found in grouped(rows).items() if key[0] not in apart}
     longest = max((samples for _, samples in groups), default=0)
     base = groups.get((BASELINE, longest))
     base_seconds = statistics.mean(row["seconds"] for row in base) if base else None
@@ -134,6 +138,40 @@ def bars(rows: Rows) -> str:
                 f"{'reached' if held else 'not reached'}"
             )
     return "\n".join(lines) or "No runs of ours and the baseline yet."
+
+
+def changes(rows: Rows) -> str:
+    """What one change to the defaults does, over the same concepts and seeds; the best first."""
+    parts = []
+    groups = grouped(rows)
+    for samples in sorted({samples for method, samples in groups if method in CHANGES}):
+        lines = []
+        for name in CHANGES:
+            found = [
+                paired(rows, (name, samples), (DEFAULTS, samples), value)
+                for value in ("likeness_error", "following", "seconds")
+            ]
+            if None in found:
+                continue
+            (error, spread), (share, share_spread), (seconds, _) = found  # type: ignore[misc]
+            cells = [
+                name.removeprefix("defaults, "),
+                str(len(groups[name, samples])),
+                f"{error:+.3f} ± {spread:.3f}",
+                f"{share:+.1%} ± {share_spread:.1%}",
+                f"{seconds:+.1f}",
+            ]
+            lines.append((error, f"| {' | '.join(cells)} |"))
+        parts += [
+            f"One change to the defaults at a time, with {samples} samples: what it adds to the "
+            "likeness error, to the prompts followed and to the seconds.",
+            "",
+            "| change | runs | likeness error | prompts followed | seconds |",
+            "| --- | --- | --- | --- | --- |",
+            *(line for _, line in sorted(lines)),
+            "",
+        ]
+    return "\n".join(parts).rstrip()
 
 
 def ablation(rows: Rows) -> str:
@@ -210,7 +248,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?")
     options = parser.parse_args()
     rows = read_rows(options.results or RESULTS)
-    figures = f"{table(rows)}\n\n{bars(rows)}\n\n{ablation(rows)}"
+    figures = "\n\n".join(part(rows) for part in (table, bars, changes, ablation))
     print(figures)
     if not options.results:
         fill(HERE / "README.md", figures)

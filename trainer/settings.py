@@ -300,7 +300,7 @@ class Settings:
     context: float = setting(
         0.0,
         "How strongly the word is kept from changing the meaning of the words around it: 0.0001 "
-        "to 0.01. Costs little time; 0 does without.",
+        "to 0.1. Costs little time; 0 does without.",
         minimum=0.0,
         maximum=10.0,
         step=0.0001,

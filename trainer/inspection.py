@@ -217,10 +217,12 @@ def _readable_words(
     """The first few with a text of their own: many tokens are parts of a character."""
     found: dict[str, float] = {}
     for token, cosine in tokens:
+        if len(found) == NEAREST:
+            break
         text = _plain(vocabulary.word(token))
         if text and "\N{REPLACEMENT CHARACTER}" not in text:
             found.setdefault(text, cosine)
-    return list(found.items())[:NEAREST]
+    return list(found.items())
 
 
 def _usual(lengths: Tensor) -> Lengths:

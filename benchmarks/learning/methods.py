@@ -107,9 +107,12 @@ SCRIPTS: Mapping[str, Method] = {
 }
 """The script itself, with the learning rate after its own scaling."""
 
+DEFAULTS = "ours: defaults"
+"""What `CHANGES` change."""
+
 OURS: Mapping[str, Method] = {
-    "ours: defaults": Method(),
-    "ours: defaults, no captions": Method(captions=False),
+    DEFAULTS: Method(),
+    f"{DEFAULTS}, no captions": Method(captions=False),
 }
 """What a user gets who changes nothing; the presets fast and balanced change the steps alone."""
 

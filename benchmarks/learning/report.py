@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import BASELINE, CHANGES, GRID, METHODS, OURS, WITH_CAPTIONS
+from methods import BASELINE, CHANGES, DEFAULTS, GRID, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
@@ -30,7 +30,8 @@ RESULTS = HERE / "results.jsonl"
 
 Rows = Sequence[Mapping[str, Any]]
 
-DEFAULTS = "ours: defaults"
+Groups = Mapping[tuple[str, int], Rows]
+"""Rows by method and samples."""
 
 FEWER_SAMPLES = 10
 """The defaults are to reach the baseline with this share of its samples."""
@@ -48,8 +49,8 @@ def following(row: Mapping[str, Any]) -> float:
     return float(row["background"] + row["place"]) / 2
 
 
-def grouped(rows: Rows) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
-    """Rows by method and samples."""
+def grouped(rows: Rows) -> Groups:
+    """Put rows together that have method and samples in common."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["method"], row["samples"]].append(row)
@@ -96,10 +97,9 @@ def table(rows: Rows) -> str:
 
 
 def paired(
-    rows: Rows, ours: tuple[str, int], theirs: tuple[str, int], value: str
+    groups: Groups, ours: tuple[str, int], theirs: tuple[str, int], value: str
 ) -> tuple[float, float] | None:
     """Mean and standard error of ours minus theirs, over the same concepts and seeds."""
-    groups = grouped(rows)
     first, second = (by_place(groups.get(key, [])) for key in (ours, theirs))
     shared = sorted(first.keys() & second.keys())
 
@@ -120,7 +120,7 @@ def bars(rows: Rows) -> str:
         for theirs, fewer in itertools.product(numbers, (FEWER_SAMPLES, 1)):
             mine = theirs // fewer
             found = [
-                paired(rows, (name, mine), (base, theirs), value)
+                paired(groups, (name, mine), (base, theirs), value)
                 for value in ("likeness_error", "following")
             ]
             if None in found:
@@ -148,7 +148,7 @@ def changes(rows: Rows) -> str:
         lines = []
         for name in CHANGES:
             found = [
-                paired(rows, (name, samples), (DEFAULTS, samples), value)
+                paired(groups, (name, samples), (DEFAULTS, samples), value)
                 for value in ("likeness_error", "following", "seconds")
             ]
             if None in found:

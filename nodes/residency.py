@@ -6,7 +6,7 @@ happens in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,38 +28,49 @@ def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
     The host runs its nodes in inference mode, so that what it loads are inference tensors,
     which autograd refuses. An alias shares their memory and is refused nothing. A weight
     that the host keeps off the compute device gets a private copy there for the time
-    being, because the host could evict a shared one between forward and backward.
+    being, because the host could evict a shared one between forward and backward. With
+    dynamic VRAM that is every large weight: the copy has the number format and the patches
+    (LoRAs) with which the host would bring it in.
 
     Raises:
         InputError: weights that are quantised or not in memory at all.
     """
-    swapped: list[tuple[dict[str, Any], str, Tensor]] = []
-    aliases: dict[int, Tensor] = {}
+    swapped: list[tuple[dict[str, Any], str, Any]] = []
+    aliases: dict[tuple[int, int], Tensor] = {}
     try:
         for part in module.modules():
-            for kind in ("weight", "bias"):
-                if getattr(part, f"{kind}_lowvram_function", None) is not None:
-                    raise InputError(
-                        "This model is patched (by a LoRA, say) and does not fit into the GPU's "
-                        "memory: start ComfyUI with --disable-dynamic-vram, lower the resolution, "
-                        "or train without the patch."
-                    )
+            # A layer with a place in dynamic VRAM takes its weights from there alone.
+            if _PLACE in vars(part):
+                swapped.append((vars(part), _PLACE, vars(part).pop(_PLACE)))
             tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
             for table in tables:
                 for name, original in table.items():
                     if original is None:
                         continue
-                    if id(original) not in aliases:
-                        aliases[id(original)] = _resident(original, device)
+                    patch = getattr(part, f"{name}_lowvram_function", None)
+                    key = (id(original), id(patch))
+                    if key not in aliases:
+                        dtype = getattr(part, f"{name}_comfy_model_dtype", None)
+                        aliases[key] = _resident(original, device, dtype, patch)
                     swapped.append((table, name, original))
-                    table[name] = aliases[id(original)]
+                    table[name] = aliases[key]
         yield
     finally:
         for table, name, original in swapped:
             table[name] = original
 
 
-def _resident(original: Tensor, device: torch.device) -> Tensor:
+_PLACE = "_v"
+"""The attribute in which the host keeps a layer's place in dynamic VRAM."""
+
+
+def _resident(
+    original: Tensor,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    patch: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """The alias or copy of a weight; `dtype` and `patch` are for what is brought in."""
     if type(original) not in PLAIN_TENSORS:
         raise InputError(
             f"The model's weights are quantised ({type(original).__name__}), which cannot be "
@@ -69,8 +80,11 @@ def _resident(original: Tensor, device: torch.device) -> Tensor:
         raise InputError(
             "The model's weights are not in memory: start ComfyUI with --disable-dynamic-vram."
         )
-    if original.device != device:
-        alias = original.detach().to(device, copy=True)
+    if patch is not None:
+        patched = patch(original.detach().to(device, torch.float32, copy=True))
+        alias = patched.to(dtype or original.dtype)
+    elif original.device != device:
+        alias = original.detach().to(device, dtype, copy=True)
     else:
         alias = alias_of(original)
     if isinstance(original, nn.Parameter):

@@ -43,8 +43,8 @@ def running_host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     """
     from support.client import serving
 
-    def run(*arguments: str) -> AbstractContextManager[Host]:
-        return serving(comfyui, tmp_path_factory.mktemp("comfyui"), *arguments)
+    def run(*arguments: str, cpu: bool = True) -> AbstractContextManager[Host]:
+        return serving(comfyui, tmp_path_factory.mktemp("comfyui"), *arguments, cpu=cpu)
 
     return run
 

@@ -14,7 +14,7 @@ from support.families import build
 from support.graph import Graph, sample
 from support.loaded import Loaded
 from support.short_runs import draw, learn
-from support.training import batch, checkpoint, photos, train
+from support.training import batch, checkpoint, learned, photos, stock_picture, train
 
 FLAGS = (
     ("--bf16-unet", "--fp32-text-enc"),
@@ -65,20 +65,24 @@ def test_wherever_the_host_keeps_the_weights(
     assert torch.equal(draw(loaded), before)
 
 
-def word(host: Host, model: str, name: str, **changes: object) -> torch.Tensor:
-    """Learn one, alone in its graph."""
-    graph = Graph()
-    train(graph, checkpoint(graph, model), batch(graph, photos(host)), name=name, **changes)
-    host.run(graph, timeout=900)
-    return load_file(host.embeddings / f"{name}.safetensors")["emb_params"]
+def test_patches_that_dynamic_vram_brings_in_with_the_weights(sd1: Loaded, by_lora: Loaded) -> None:
+    """Such layers hold a place and their patches; both are theirs again afterwards."""
+    from comfy.model_patcher import LowVramPatch
 
-
-def picture(host: Host, model: str, detours: int) -> np.ndarray:
-    """By stock nodes alone; the detours keep it from the cache."""
-    graph = Graph()
-    loaded = checkpoint(graph, model)
-    saved = sample(graph, loaded[0], loaded[1], loaded[2], detours=detours)
-    return host.fetch_image(host.run(graph, timeout=900)[saved]["images"][0])
+    expected = learn(by_lora).kept.vectors["clip_l"]
+    plain = learn(sd1).kept.vectors["clip_l"]
+    layers = dict(sd1.model.model.named_modules())
+    patches = {key: by_lora.model.patches[key] for key in by_lora.model.patches}
+    held = {layers[key.removesuffix(".weight")]: LowVramPatch(key, patches) for key in patches}
+    for layer, patch in held.items():
+        layer.weight_lowvram_function, layer._v = patch, object()
+    places = {layer: layer._v for layer in held}
+    found = learn(sd1).kept.vectors["clip_l"]
+    for layer, patch in held.items():
+        assert (layer.weight_lowvram_function, layer._v) == (patch, places[layer])
+        del layer.weight_lowvram_function, layer._v
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, plain)
 
 
 @pytest.mark.slow
@@ -91,10 +95,10 @@ def test_a_server_with_flags(
     with running_host(*flags) as other:
         for number, server in enumerate((host, other)):
             model = server.add_checkpoint(sd1_checkpoint)
-            before = picture(server, model, 2 * number)
-            start = word(server, model, "start", learning_rate="1e-9", overwrite=True)
-            moves.append((word(server, model, "flags", overwrite=True) - start).flatten())
-            np.testing.assert_array_equal(picture(server, model, 2 * number + 1), before)
+            before = stock_picture(server, model, 2 * number)
+            start = learned(server, model, "start", learning_rate="1e-9", overwrite=True)
+            moves.append((learned(server, model, "flags", overwrite=True) - start).flatten())
+            np.testing.assert_array_equal(stock_picture(server, model, 2 * number + 1), before)
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
 
 
@@ -115,7 +119,7 @@ def test_two_nodes_of_one_graph_learn_as_if_alone(host: Host, sd1_checkpoint: Pa
         load_file(host.embeddings / f"{name}-of-two.safetensors")["emb_params"]
         for name in ("first", "second")
     ]
-    assert torch.equal(word(host, model, "first-alone", seed=21), both[0])
+    assert torch.equal(learned(host, model, "first-alone", seed=21), both[0])
     alone = Graph()
     loaded, one = checkpoint(alone, model), alone.add("LoadImage", image=photos(host)[0])
     start = alone.add("TextualInversionLoad", file="first-of-two.safetensors")

@@ -248,10 +248,10 @@ class Host:
 
 
 @contextmanager
-def serving(comfyui: Path, base: Path, *arguments: str) -> Iterator[Host]:
+def serving(comfyui: Path, base: Path, *arguments: str, cpu: bool = True) -> Iterator[Host]:
     """A block in which a server runs, with the pack in its own folder `base`."""
     make_base_directory(base)
-    server = Server(comfyui, base, arguments)
+    server = Server(comfyui, base, arguments, cpu=cpu)
     try:
         server.start()
         with closing(Host(server)) as host:

@@ -54,10 +54,12 @@ def make_base_directory(base: Path, pack: Path | None = ROOT) -> None:
 class Server:
     """A running server; `base` is its folder, `url` its address, `log_file` what it printed."""
 
-    def __init__(self, comfyui: Path, base: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, comfyui: Path, base: Path, arguments: Sequence[str] = (), *, cpu: bool = True
+    ) -> None:
         self.comfyui = comfyui
         self.base = base
-        self.arguments = tuple(arguments)
+        self.arguments = ("--cpu", *arguments) if cpu else tuple(arguments)
         self.log_file = base / "server.log"
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,7 +81,7 @@ class Server:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         command = [
-            *(sys.executable, "main.py", "--cpu", "--base-directory", str(self.base)),
+            *(sys.executable, "main.py", "--base-directory", str(self.base)),
             *("--port", str(port), "--disable-api-nodes", "--preview-method", "none"),
             *("--database-url", "sqlite:///:memory:", *self.arguments),
         ]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from .client import Host
-from .graph import Graph, Link, Node
+from .graph import Graph, Link, Node, sample
 from .paths import ROOT
 
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -106,3 +110,37 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
         "overwrite": True,
     }
     return graph.add("TextualInversionTrain", **(inputs | changes))
+
+
+def learned(
+    host: Host, model: str, name: str, *, lora: str | None = None, **changes: Any
+) -> torch.Tensor:
+    """The vectors of a word learned alone in its graph, through a LoRA if there is one."""
+    graph = Graph()
+    loaded = checkpoint(graph, model)
+    parts = {"model": loaded[0], "clip": loaded[1]} | through_lora(graph, loaded, lora)
+    train(graph, loaded, batch(graph, photos(host)), **{"name": name, **parts, **changes})
+    host.run(graph, timeout=900)
+    return load_file(host.embeddings / f"{name}.safetensors")["emb_params"]
+
+
+def stock_picture(
+    host: Host, model: str, detours: int, *, lora: str | None = None
+) -> NDArray[np.uint8]:
+    """By stock nodes alone; the detours keep it from the cache."""
+    graph = Graph()
+    loaded = checkpoint(graph, model)
+    parts = {"model": loaded[0], "clip": loaded[1]} | through_lora(graph, loaded, lora)
+    saved = sample(graph, parts["model"], parts["clip"], loaded[2], detours=detours)
+    return host.fetch_image(host.run(graph, timeout=900)[saved]["images"][0])
+
+
+def through_lora(graph: Graph, loaded: Node, lora: str | None) -> dict[str, Link]:
+    """Add the stock loader of LoRAs if there is one; returns its outputs by name."""
+    if lora is None:
+        return {}
+    node = graph.add(
+        "LoraLoader", model=loaded[0], clip=loaded[1], lora_name=lora, strength_model=1.0,
+        strength_clip=1.0,
+    )  # fmt: skip
+    return {"model": node[0], "clip": node[1]}

@@ -23,7 +23,6 @@ WAYS = (
     ("--disable-dynamic-vram",),
     ("--novram",),
     ("--bf16-unet",),
-    ("--reserve-vram", "72"),
 )
 CLIP = "cond_stage_model.transformer."
 UNET = "model.diffusion_model."
@@ -61,16 +60,21 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def moves(host: Host, checkpoint: Path, lora: Path | None) -> torch.Tensor:
-    """What a few steps change in a word; the host draws as before, before and after them."""
+    """What a few steps change in a word; the host draws as before, before and after them.
+
+    The first picture does not count: as the host brings weights in it rounds them, and draws with
+    what they were before.
+    """
     model = host.add_checkpoint(checkpoint)
     if lora is not None:
         (host.server.base / "models" / "loras" / lora.name).unlink(missing_ok=True)
         (host.server.base / "models" / "loras" / lora.name).symlink_to(lora)
     name = lora.name if lora else None
-    before = stock_picture(host, model, 0, lora=name)
+    stock_picture(host, model, 0, lora=name)
+    before = stock_picture(host, model, 1, lora=name)
     start = learned(host, model, "start", lora=name, learning_rate="1e-9")
     end = learned(host, model, "end", lora=name, steps=6)
-    np.testing.assert_array_equal(stock_picture(host, model, 1, lora=name), before)
+    np.testing.assert_array_equal(stock_picture(host, model, 2, lora=name), before)
     return (end - start).flatten()
 
 
@@ -98,13 +102,12 @@ def test_the_same_is_learned_wherever_the_weights_are(
 ) -> None:
     """With a LoRA, without, and from a file in float32."""
     with running_host(*flags, cpu=False) as host:
-        found = [
-            alike(moves(host, sd1_checkpoint, None), expected[False]),
-            alike(moves(host, sd1_checkpoint, lora), expected[True]),
-            alike(moves(host, single, None), expected[False]),
-        ]
-        print(flags, found, "aimdo" in host.server.log())
-    assert min(found) > 0.9
+        found = {
+            "plain": alike(moves(host, sd1_checkpoint, None), expected[False]),
+            "with a LoRA": alike(moves(host, sd1_checkpoint, lora), expected[True]),
+            "from float32": alike(moves(host, single, None), expected[False]),
+        }
+    assert min(found.values()) > 0.9, found
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -85,6 +85,8 @@ def expectation(seconds: float, steps: int, device: torch.device) -> str:
         device: where it runs; of a GPU, the peak of the process so far is told.
     """
     clock = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    if seconds < 1.5:
+        clock = "a second"
     memory = ""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e9

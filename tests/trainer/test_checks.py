@@ -141,7 +141,11 @@ def test_masks_that_leave_little() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "sentence"),
-    [(40.2, "1000 steps take about 40 seconds."), (1200.0, "1000 steps take about 20 minutes.")],
+    [
+        (0.7, "1000 steps take about a second."),
+        (40.2, "1000 steps take about 40 seconds."),
+        (1200.0, "1000 steps take about 20 minutes."),
+    ],
 )
 def test_the_time_a_run_takes(seconds: float, sentence: str) -> None:
     assert expectation(seconds, 1000, torch.device("cpu")) == sentence

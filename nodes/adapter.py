@@ -102,6 +102,7 @@ class HostModel:
             batch_size,
             checkpointing,
             copies(self._base.diffusion_model, self.compute_dtype),
+            copies(clip.cond_stage_model, torch.float32),
         )
         self.pictures_at_once = self._budget.at_once
         if self._budget.checkpointing and not checkpointing:
@@ -302,15 +303,17 @@ class HostModel:
         stack = self._open
         try:
             stack.enter_context(differentiable(self._base, self.device))
-            stack.enter_context(differentiable(text_model, encoder.load_device))
+            wide = torch.float32 if self._budget.wide_text else None
+            stack.enter_context(differentiable(text_model, encoder.load_device, wide))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
             if self._budget.checkpointing:
                 stack.enter_context(checkpointed(self._base.diffusion_model))
             # The host's text encoders compute in float32. Kept for the way back, the copies of
-            # half-precision weights would take twice the encoders' own memory (19 GB for T5-XXL),
-            # while their time hardly counts beside the network's.
-            if self._budget.checkpointing or copies(text_model, torch.float32):
+            # half-precision weights would take twice the encoders' own memory (19 GB for T5-XXL).
+            # Where there is room for that, they are made once and not at each use.
+            narrow = wide is None and copies(text_model, torch.float32)
+            if self._budget.checkpointing or narrow:
                 stack.enter_context(checkpointed(text_model))
             text_model.reset_clip_options()
             stack.callback(text_model.reset_clip_options)

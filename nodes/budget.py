@@ -28,26 +28,36 @@ class Budget:
         at_once: pictures of a batch computed together; the rest follow, to the same gradient.
         checkpointing: compute the network's inner values twice instead of keeping them.
         needed: bytes to ask the host for, beside the weights.
+        wide_text: keep the text encoders' weights in the number format that they compute in.
     """
 
     at_once: int
     checkpointing: bool
     needed: int
+    wide_text: bool = False
 
 
 def plan(
-    sampling: int, room: int | None, batch_size: int, checkpointing: bool, copies: int
+    sampling: int,
+    room: int | None,
+    batch_size: int,
+    checkpointing: bool,
+    copies: int,
+    text_copies: int,
 ) -> Budget:
     """Keep the whole batch together if it fits; else split it; else checkpoint, too.
 
-    Splitting costs next to nothing, checkpointing a third of the time.
+    Splitting costs next to nothing, checkpointing a third of the time. What is left over may
+    take the text encoders' weights in a wider number format.
 
     Args:
         sampling: bytes that the host reckons with for sampling one picture.
         room: bytes of the GPU beside the weights; None where there is no GPU to fill.
         batch_size: pictures in a batch.
         checkpointing: what the user wants; what is on stays on.
-        copies: see the function; with checkpointing only those of one block are there at a time.
+        copies: of the network, see the function; with checkpointing only those of one block are
+            there at a time.
+        text_copies: of the text encoders.
     """
     for on in (False, True):
         each, once = sampling * (CHECKPOINTED if on else PLAIN), 0 if on else copies
@@ -55,7 +65,9 @@ def plan(
         if room is not None:
             fitting = min(batch_size, max(0, room - once) // max(1, each))
         if fitting and (on or not checkpointing):
-            return Budget(fitting, on, once + fitting * each)
+            needed = once + fitting * each
+            wide = room is not None and not on and needed + text_copies <= room
+            return Budget(fitting, on, needed + text_copies * wide, wide)
     return Budget(1, True, sampling * CHECKPOINTED)
 
 

@@ -22,7 +22,9 @@ PLAIN_TENSORS = (Tensor, nn.Parameter)
 
 
 @contextmanager
-def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
+def differentiable(
+    module: nn.Module, device: torch.device, wide: torch.dtype | None = None
+) -> Iterator[None]:
     """Swap all weights and buffers for frozen ordinary tensors on the same memory.
 
     The host runs its nodes in inference mode, so that what it loads are inference tensors,
@@ -32,6 +34,12 @@ def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
     dynamic VRAM that is every large weight: the copy has the number format and the patches
     (LoRAs) with which the host would bring it in.
 
+    Args:
+        module: what to look through.
+        device: where it computes.
+        wide: a number format to which its layers cast their weights each time they compute; with
+            it they get copies in it. Tables of words, which are not cast, stay as they are.
+
     Raises:
         InputError: weights that are quantised or not in memory at all.
     """
@@ -39,6 +47,9 @@ def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
     aliases: dict[tuple[int, int], Tensor] = {}
     try:
         for part in module.modules():
+            casts = getattr(part, "comfy_cast_weights", False) and not isinstance(
+                part, nn.Embedding
+            )
             # A layer with a place in dynamic VRAM takes its weights from there alone.
             if _PLACE in vars(part):
                 swapped.append((vars(part), _PLACE, vars(part).pop(_PLACE)))
@@ -51,7 +62,10 @@ def differentiable(module: nn.Module, device: torch.device) -> Iterator[None]:
                     key = (id(original), id(patch))
                     if key not in aliases:
                         dtype = getattr(part, f"{name}_comfy_model_dtype", None)
-                        aliases[key] = _resident(original, device, dtype, patch)
+                        alias = _resident(original, device, dtype, patch)
+                        alias = alias.to(wide) if wide and casts else alias
+                        is_parameter = isinstance(original, nn.Parameter)
+                        aliases[key] = nn.Parameter(alias, False) if is_parameter else alias
                     swapped.append((table, name, original))
                     table[name] = aliases[key]
         yield
@@ -82,14 +96,10 @@ def _resident(
         )
     if patch is not None:
         patched = patch(original.detach().to(device, torch.float32, copy=True))
-        alias = patched.to(dtype or original.dtype)
-    elif original.device != device:
-        alias = original.detach().to(device, dtype, copy=True)
-    else:
-        alias = alias_of(original)
-    if isinstance(original, nn.Parameter):
-        return nn.Parameter(alias, requires_grad=False)
-    return alias
+        return patched.to(dtype or original.dtype)
+    if original.device != device:
+        return original.detach().to(device, dtype, copy=True)
+    return alias_of(original)
 
 
 def alias_of(original: Tensor) -> Tensor:

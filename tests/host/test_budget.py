@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from support.counted import FULL_SIZE, LiveBytes, network, step_bytes
 from support.families import FAMILIES, build, text_encoder
 from support.loaded import executing
+from support.short_runs import learn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 GB = 1 << 30
 TEXT_ENCODERS = {"sd1-512": 0.23 * GB, "sdxl-1024": 1.53 * GB}
@@ -18,18 +21,19 @@ TEXT_ENCODERS = {"sd1-512": 0.23 * GB, "sdxl-1024": 1.53 * GB}
 
 
 @pytest.mark.parametrize(
-    ("room", "batch_size", "wanted", "copies", "at_once", "checkpointing"),
+    ("room", "batch_size", "wanted", "copies", "at_once", "checkpointing", "wide"),
     [
-        (None, 4, False, 0, 4, False),  # no GPU: as the settings say
-        (None, 4, True, 0, 4, True),
-        (5 * GB, 4, False, 0, 4, False),  # all of it fits
-        (2 * GB, 4, False, 0, 2, False),  # half of it at once
-        (2 * GB, 4, True, 0, 4, True),
-        (GB // 2, 4, False, 0, 2, True),  # nothing fits plainly
-        (GB // 8, 4, False, 0, 1, True),  # too little: the host says so
-        (-GB, 1, False, 0, 1, True),
-        (5 * GB, 1, False, 9 * GB // 2, 1, True),  # copies of weights leave no room
-        (5 * GB, 4, False, 3 * GB, 2, False),
+        (None, 4, False, 0, 4, False, False),  # no GPU: as the settings say
+        (None, 4, True, 0, 4, True, False),
+        (5 * GB, 4, False, 0, 4, False, True),  # all of it fits
+        (9 * GB // 2, 4, False, 0, 4, False, False),  # all but the text encoders' copies
+        (2 * GB, 4, False, 0, 2, False, False),  # half of it at once
+        (2 * GB, 4, True, 0, 4, True, False),
+        (GB // 2, 4, False, 0, 2, True, False),  # nothing fits plainly
+        (GB // 8, 4, False, 0, 1, True, False),  # too little: the host says so
+        (-GB, 1, False, 0, 1, True, False),
+        (5 * GB, 1, False, 9 * GB // 2, 1, True, False),  # copies of weights leave no room
+        (5 * GB, 4, False, 3 * GB, 2, False, False),
     ],
 )
 def test_plan(
@@ -40,12 +44,14 @@ def test_plan(
     copies: int,
     at_once: int,
     checkpointing: bool,
+    wide: bool,
 ) -> None:
-    """Of a network that takes a gigabyte for each picture."""
+    """Of a network that takes a gigabyte for each picture, and text encoders for their copies."""
     from textual_inversion.nodes.budget import PLAIN, plan
 
-    found = plan(GB // PLAIN, room, batch_size, wanted, copies)
-    assert (found.at_once, found.checkpointing) == (at_once, checkpointing)
+    found = plan(GB // PLAIN, room, batch_size, wanted, copies, GB)
+    assert (found.at_once, found.checkpointing, found.wide_text) == (at_once, checkpointing, wide)
+    assert room is None or not wide or found.needed <= room
     assert found.needed > 0
 
 
@@ -62,7 +68,7 @@ def test_a_step_takes_what_is_reckoned(
     base = network(full, torch.float16)
     sampling = int(base.memory_required([1, *full.latents]))
     for checkpointing in (False, True):
-        needed = plan(sampling, None, 1, checkpointing, 0).needed
+        needed = plan(sampling, None, 1, checkpointing, 0, 0).needed
         found = step_bytes(base, full, torch.float16, checkpointing=checkpointing)
         assert 0.25 * needed < found <= needed
 
@@ -87,7 +93,7 @@ def test_common_cards(
     weights = 2 * sum(p.numel() for p in base.diffusion_model.parameters())
     # A GPU never has all of its memory for us.
     room = int(0.93 * card - weights - TEXT_ENCODERS[name])
-    found = plan(int(base.memory_required([1, *full.latents])), room, 1, False, 0)
+    found = plan(int(base.memory_required([1, *full.latents])), room, 1, False, 0, 0)
     assert found.checkpointing == checkpointing
     assert found.needed < room
 
@@ -116,3 +122,34 @@ def test_text_encoders_in_half_precision_keep_no_copies(
         assert live.now < copies(blocks, torch.float32)
         encoded["cond"].sum().backward()
     assert rows["clip_l"].grad.abs().max() > 0
+
+
+def test_with_room_text_encoders_are_cast_once(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same is learned, to the bit, by fewer operations; weights are as before afterwards."""
+    from textual_inversion.nodes import adapter
+
+    with torch.inference_mode():
+        half = text_encoder(FAMILIES["sd1"], tmp_path, dtype=torch.float16)
+    loaded = replace(build("sd1", tmp_path, tmp_path), clip=half)
+    before = loaded.weights_hash()
+    found, casts = [], []
+    for room in (None, 1 << 50):
+        monkeypatch.setattr(adapter, "room", lambda *_, room=room: room)
+        with Casts() as counted:
+            found.append(learn(loaded).kept.vectors["clip_l"])
+        casts.append(counted.count)
+        assert loaded.weights_hash() == before
+    assert torch.equal(*found)
+    assert casts[1] < casts[0] / 2
+
+
+class Casts(TorchDispatchMode):
+    """Counts conversions from one number format to another."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))

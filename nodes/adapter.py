@@ -97,7 +97,8 @@ class HostModel:
         side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
         shape = [1, self._channels, *([1] if self._has_frames else []), side, side]
         self._budget = plan(
-            int(model.memory_required(shape)),
+            # Not the patcher's, which reckons with much more for dynamic VRAM.
+            int(self._base.memory_required(shape)),
             room(model, clip),
             batch_size,
             checkpointing,

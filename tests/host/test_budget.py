@@ -124,6 +124,20 @@ def test_text_encoders_in_half_precision_keep_no_copies(
     assert rows["clip_l"].grad.abs().max() > 0
 
 
+def test_what_is_reserved_for_dynamic_vram_is_not_taken_for_a_step(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the host reckons with a gigabyte more for each picture that it samples."""
+    from textual_inversion.nodes import adapter, budget
+
+    loaded = build("sd1", tmp_path, tmp_path)
+    sampling = loaded.model.memory_required([1, 4, 64, 64])
+    monkeypatch.setattr(loaded.model, "memory_required", lambda _: 1.3 * sampling + GB)
+    monkeypatch.setattr(adapter, "room", lambda *_: 4 * budget.PLAIN * int(sampling))
+    with adapter.HostModel(loaded.model, loaded.clip, loaded.vae, batch_size=4) as model:
+        assert model.pictures_at_once == 4
+
+
 def test_with_room_text_encoders_are_cast_once(
     host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

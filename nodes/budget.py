@@ -76,7 +76,7 @@ def copies(module: nn.Module, dtype: torch.dtype) -> int:
 
     The host makes such copies as it goes along, and autograd keeps them for the way back.
     """
-    return sum(p.numel() * dtype.itemsize for p in module.parameters() if p.dtype != dtype)
+    return sum(count * dtype.itemsize for count, held in _weights(module) if held != dtype)
 
 
 def room(model: Any, clip: Any) -> int | None:
@@ -86,5 +86,21 @@ def room(model: Any, clip: Any) -> int | None:
         return None
     # What the host leaves to the desktop and other programs.
     reserved = comfy.model_management.extra_reserved_memory()
-    weights = model.model_size() + clip.patcher.model_size()
+    weights = sum(
+        count * held.itemsize
+        for module in (model.model, clip.cond_stage_model)
+        for count, held in _weights(module)
+    )
     return int(comfy.model_management.get_total_memory(device) - reserved - weights)
+
+
+def _weights(module: nn.Module) -> list[tuple[int, torch.dtype]]:
+    """Of each weight how many values it has, and their number format when it is brought in.
+
+    With dynamic VRAM the host keeps what was in the file, which may be another.
+    """
+    return [
+        (weight.numel(), getattr(part, f"{name}_comfy_model_dtype", None) or weight.dtype)
+        for part in module.modules()
+        for name, weight in part.named_parameters(recurse=False)
+    ]

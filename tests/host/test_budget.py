@@ -124,6 +124,21 @@ def test_text_encoders_in_half_precision_keep_no_copies(
     assert rows["clip_l"].grad.abs().max() > 0
 
 
+def test_a_file_in_float32_is_brought_in_as_half_precision(
+    host_modules: ModuleType, tmp_path: Path
+) -> None:
+    """With dynamic VRAM, each layer knows in what its weights come; nothing is copied then."""
+    from textual_inversion.nodes.budget import copies
+
+    network = build("sd1", tmp_path, tmp_path).model.model.diffusion_model
+    everything = copies(network, torch.float16)
+    assert everything == 2 * sum(p.numel() for p in network.parameters())
+    for part in network.modules():
+        for name, _ in part.named_parameters(recurse=False):
+            setattr(part, f"{name}_comfy_model_dtype", torch.float16)
+    assert copies(network, torch.float16) == 0
+
+
 def test_what_is_reserved_for_dynamic_vram_is_not_taken_for_a_step(
     host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

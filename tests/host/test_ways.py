@@ -165,14 +165,17 @@ def test_attention_without_a_gradient_is_not_used_unseen(
         learn(pixart, 1, resolution=320)
 
 
-def test_after_out_of_memory_the_host_goes_on(sd1: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of a GPU that is full, from the middle of the network."""
+@pytest.mark.parametrize("kind", [torch.cuda.OutOfMemoryError, torch.AcceleratorError])
+def test_after_out_of_memory_the_host_goes_on(
+    sd1: Loaded, kind: type[RuntimeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errors of a GPU that is full, from the middle of the network."""
     from textual_inversion.trainer.errors import InputError
 
     before, weights = draw(sd1), sd1.weights_hash()
 
     def full(*_: Any, **__: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        raise kind("CUDA out of memory.")
 
     with monkeypatch.context() as patch:
         patch.setattr(sd1.model.model.diffusion_model.middle_block[1], "forward", full)

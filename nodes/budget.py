@@ -9,6 +9,8 @@ import comfy.model_management
 import torch
 from torch import nn
 
+from .residency import format_of
+
 PLAIN, CHECKPOINTED = 32, 7
 """What a step of one picture takes, by the host's reckoning for sampling it, which holds the
 values of one block where a step holds those of all for the way back.
@@ -95,12 +97,9 @@ def room(model: Any, clip: Any) -> int | None:
 
 
 def _weights(module: nn.Module) -> list[tuple[int, torch.dtype]]:
-    """Of each weight how many values it has, and their number format when it is brought in.
-
-    With dynamic VRAM the host keeps what was in the file, which may be another.
-    """
+    """Of each weight how many values it has, and in which number format it is brought in."""
     return [
-        (weight.numel(), getattr(part, f"{name}_comfy_model_dtype", None) or weight.dtype)
+        (weight.numel(), format_of(part, name, weight))
         for part in module.modules()
         for name, weight in part.named_parameters(recurse=False)
     ]

@@ -47,9 +47,6 @@ def differentiable(
     aliases: dict[tuple[int, int], Tensor] = {}
     try:
         for part in module.modules():
-            casts = getattr(part, "comfy_cast_weights", False) and not isinstance(
-                part, nn.Embedding
-            )
             # A layer with a place in dynamic VRAM takes its weights from there alone.
             if _PLACE in vars(part):
                 swapped.append((vars(part), _PLACE, vars(part).pop(_PLACE)))
@@ -61,11 +58,7 @@ def differentiable(
                     patch = getattr(part, f"{name}_lowvram_function", None)
                     key = (id(original), id(patch))
                     if key not in aliases:
-                        dtype = getattr(part, f"{name}_comfy_model_dtype", None)
-                        alias = _resident(original, device, dtype, patch)
-                        alias = alias.to(wide) if wide and casts else alias
-                        is_parameter = isinstance(original, nn.Parameter)
-                        aliases[key] = nn.Parameter(alias, False) if is_parameter else alias
+                        aliases[key] = _stand_in(part, name, original, device, patch, wide)
                     swapped.append((table, name, original))
                     table[name] = aliases[key]
         yield
@@ -78,13 +71,15 @@ _PLACE = "_v"
 """The attribute in which the host keeps a layer's place in dynamic VRAM."""
 
 
-def _resident(
+def _stand_in(
+    part: nn.Module,
+    name: str,
     original: Tensor,
     device: torch.device,
-    dtype: torch.dtype | None,
     patch: Callable[[Tensor], Tensor] | None,
+    wide: torch.dtype | None,
 ) -> Tensor:
-    """The alias or copy of a weight; `dtype` and `patch` are for what is brought in."""
+    """What takes the place of one weight; `patch` is what the host does as it brings it in."""
     if type(original) not in PLAIN_TENSORS:
         raise InputError(
             f"The model's weights are quantised ({type(original).__name__}), which cannot be "
@@ -94,12 +89,24 @@ def _resident(
         raise InputError(
             "The model's weights are not in memory: start ComfyUI with --disable-dynamic-vram."
         )
+    dtype = format_of(part, name, original)
     if patch is not None:
-        patched = patch(original.detach().to(device, torch.float32, copy=True))
-        return patched.to(dtype or original.dtype)
-    if original.device != device:
-        return original.detach().to(device, dtype, copy=True)
-    return alias_of(original)
+        held = patch(original.detach().to(device, torch.float32, copy=True)).to(dtype)
+    elif original.device != device:
+        held = original.detach().to(device, dtype, copy=True)
+    else:
+        held = alias_of(original)
+    if wide and getattr(part, "comfy_cast_weights", False) and not isinstance(part, nn.Embedding):
+        held = held.to(wide)
+    return nn.Parameter(held, requires_grad=False) if isinstance(original, nn.Parameter) else held
+
+
+def format_of(part: nn.Module, name: str, weight: Tensor) -> torch.dtype:
+    """The number format in which the host brings in a weight.
+
+    With dynamic VRAM it keeps what was in the file, which may be in another.
+    """
+    return getattr(part, f"{name}_comfy_model_dtype", None) or weight.dtype
 
 
 def alias_of(original: Tensor) -> Tensor:

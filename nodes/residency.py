@@ -38,7 +38,8 @@ def differentiable(
         module: what to look through.
         device: where it computes.
         wide: a number format to which its layers cast their weights each time they compute; with
-            it they get copies in it. Tables of words, which are not cast, stay as they are.
+            it they get copies of those of 16 bits in it. Tables of words, which are not cast, stay
+            as they are.
 
     Raises:
         InputError: weights that are quantised or not in memory at all.
@@ -96,7 +97,9 @@ def _stand_in(
         held = original.detach().to(device, dtype, copy=True)
     else:
         held = alias_of(original)
-    if wide and getattr(part, "comfy_cast_weights", False) and not isinstance(part, nn.Embedding):
+    casts = getattr(part, "comfy_cast_weights", False) and not isinstance(part, nn.Embedding)
+    # Layers may know weights of 8 bits by their format, and treat them in ways of their own.
+    if wide and casts and held.dtype in (torch.float16, torch.bfloat16):
         held = held.to(wide)
     return nn.Parameter(held, requires_grad=False) if isinstance(original, nn.Parameter) else held
 

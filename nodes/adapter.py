@@ -310,11 +310,7 @@ class HostModel:
             stack.enter_context(training_flag())
             if self._budget.checkpointing:
                 stack.enter_context(checkpointed(self._base.diffusion_model))
-            # The host's text encoders compute in float32. Kept for the way back, the copies of
-            # half-precision weights would take twice the encoders' own memory (19 GB for T5-XXL).
-            # Where there is room for that, they are made once and not at each use.
-            narrow = wide is None and copies(text_model, torch.float32)
-            if self._budget.checkpointing or narrow:
+            if self._budget.text_checkpointing:
                 stack.enter_context(checkpointed(text_model))
             text_model.reset_clip_options()
             stack.callback(text_model.reset_clip_options)

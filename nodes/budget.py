@@ -31,12 +31,14 @@ class Budget:
         checkpointing: compute the network's inner values twice instead of keeping them.
         needed: bytes to ask the host for, beside the weights.
         wide_text: keep the text encoders' weights in the number format that they compute in.
+        text_checkpointing: as `checkpointing`, for the text encoders.
     """
 
     at_once: int
     checkpointing: bool
     needed: int
-    wide_text: bool = False
+    wide_text: bool
+    text_checkpointing: bool
 
 
 def plan(
@@ -49,8 +51,10 @@ def plan(
 ) -> Budget:
     """Keep the whole batch together if it fits; else split it; else checkpoint, too.
 
-    Splitting costs next to nothing, checkpointing a third of the time. What is left over may
-    take the text encoders' weights in a wider number format.
+    Splitting costs next to nothing, checkpointing a third of the time. The host's text encoders
+    compute in float32: kept for the way back, the copies of half-precision weights would take
+    twice the encoders' own memory (19 GB for T5-XXL). Where there is room left for that, they are
+    made once and not at each use; else those of one layer at a time.
 
     Args:
         sampling: bytes that the host reckons with for sampling one picture.
@@ -69,8 +73,9 @@ def plan(
         if fitting and (on or not checkpointing):
             needed = once + fitting * each
             wide = room is not None and not on and needed + text_copies <= room
-            return Budget(fitting, on, needed + text_copies * wide, wide)
-    return Budget(1, True, sampling * CHECKPOINTED)
+            narrow = text_copies > 0 and not wide
+            return Budget(fitting, on, needed + text_copies * wide, wide, on or narrow)
+    return Budget(1, True, sampling * CHECKPOINTED, False, True)
 
 
 def copies(module: nn.Module, dtype: torch.dtype) -> int:

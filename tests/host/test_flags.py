@@ -72,14 +72,16 @@ def test_patches_that_dynamic_vram_brings_in_with_the_weights(sd1: Loaded, by_lo
     expected = learn(by_lora).kept.vectors["clip_l"]
     plain = learn(sd1).kept.vectors["clip_l"]
     layers = dict(sd1.model.model.named_modules())
-    patches = {key: by_lora.model.patches[key] for key in by_lora.model.patches}
-    held = {layers[key.removesuffix(".weight")]: LowVramPatch(key, patches) for key in patches}
-    for layer, patch in held.items():
-        layer.weight_lowvram_function, layer._v = patch, object()
-    places = {layer: layer._v for layer in held}
+    patches = by_lora.model.patches
+    marked = {
+        layers[key.removesuffix(".weight")]: (LowVramPatch(key, patches), object())
+        for key in patches
+    }
+    for layer, marks in marked.items():
+        layer.weight_lowvram_function, layer._v = marks
     found = learn(sd1).kept.vectors["clip_l"]
-    for layer, patch in held.items():
-        assert (layer.weight_lowvram_function, layer._v) == (patch, places[layer])
+    for layer, marks in marked.items():
+        assert (layer.weight_lowvram_function, layer._v) == marks
         del layer.weight_lowvram_function, layer._v
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, plain)

@@ -66,10 +66,7 @@ def moves(host: Host, checkpoint: Path, lora: Path | None) -> torch.Tensor:
     what they were before.
     """
     model = host.add_checkpoint(checkpoint)
-    if lora is not None:
-        (host.server.base / "models" / "loras" / lora.name).unlink(missing_ok=True)
-        (host.server.base / "models" / "loras" / lora.name).symlink_to(lora)
-    name = lora.name if lora else None
+    name = host.add_lora(lora) if lora else None
     stock_picture(host, model, 0, lora=name)
     before = stock_picture(host, model, 1, lora=name)
     start = learned(host, model, "start", lora=name, learning_rate="1e-9")

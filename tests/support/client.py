@@ -145,7 +145,14 @@ class Host:
 
     def add_checkpoint(self, path: Path) -> str:
         """Offer a checkpoint to the server; returns the name to load it by."""
-        link = self.server.base / "models" / "checkpoints" / path.name
+        return self._add("checkpoints", path)
+
+    def add_lora(self, path: Path) -> str:
+        """Offer a LoRA to the server; returns the name to load it by."""
+        return self._add("loras", path)
+
+    def _add(self, kind: str, path: Path) -> str:
+        link = self.server.base / "models" / kind / path.name
         if not link.is_symlink():
             link.symlink_to(path)
         return link.name

@@ -113,13 +113,15 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
 
 
 def learned(
-    host: Host, model: str, name: str, *, lora: str | None = None, **changes: Any
+    host: Host, file: str, name: str, *, lora: str | None = None, **changes: Any
 ) -> torch.Tensor:
     """The vectors of a word learned alone in its graph, through a LoRA if there is one."""
     graph = Graph()
-    loaded = checkpoint(graph, model)
-    parts = {"model": loaded[0], "clip": loaded[1]} | through_lora(graph, loaded, lora)
-    train(graph, loaded, batch(graph, photos(host)), **{"name": name, **parts, **changes})
+    loaded = checkpoint(graph, file)
+    model, clip = model_and_clip(graph, loaded, lora)
+    train(
+        graph, loaded, batch(graph, photos(host)), name=name, model=model, clip=clip, **changes
+    )  # fmt: skip
     host.run(graph, timeout=900)
     return load_file(host.embeddings / f"{name}.safetensors")["emb_params"]
 
@@ -130,17 +132,16 @@ def stock_picture(
     """By stock nodes alone; the detours keep it from the cache."""
     graph = Graph()
     loaded = checkpoint(graph, model)
-    parts = {"model": loaded[0], "clip": loaded[1]} | through_lora(graph, loaded, lora)
-    saved = sample(graph, parts["model"], parts["clip"], loaded[2], detours=detours)
+    saved = sample(graph, *model_and_clip(graph, loaded, lora), loaded[2], detours=detours)
     return host.fetch_image(host.run(graph, timeout=900)[saved]["images"][0])
 
 
-def through_lora(graph: Graph, loaded: Node, lora: str | None) -> dict[str, Link]:
-    """Add the stock loader of LoRAs if there is one; returns its outputs by name."""
+def model_and_clip(graph: Graph, loaded: Node, lora: str | None) -> tuple[Link, Link]:
+    """Those of a checkpoint, through the stock loader of LoRAs if there is one."""
     if lora is None:
-        return {}
+        return loaded[0], loaded[1]
     node = graph.add(
         "LoraLoader", model=loaded[0], clip=loaded[1], lora_name=lora, strength_model=1.0,
         strength_clip=1.0,
     )  # fmt: skip
-    return {"model": node[0], "clip": node[1]}
+    return node[0], node[1]

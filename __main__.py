@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from .demo.command import add_demo
-from .trainer.cli import main as run
-from .trainer.cli_files import FILE_COMMANDS
-from .trainer.cli_list import add_train_list
+from .trainer.cli.embedding_files import FILE_COMMANDS
+from .trainer.cli.main import main as run
+from .trainer.cli.train_list import add_train_list
 
 
 def main() -> int:

@@ -72,7 +72,7 @@ def _one_word(
     processes: int, images: Path, folder: Path, common: list[object]
 ) -> tuple[float, torch.Tensor]:
     """Seconds of a step that the processes share, and the word's rows, one below the other."""
-    from textual_inversion.trainer.files import read_embedding
+    from textual_inversion.trainer.files.reading import read_embedding
 
     runs = folder / "run"
     command = ["--images", images, "--output", folder, "--name", "together", "--run-folder", runs]

@@ -91,7 +91,7 @@ def main() -> None:
     use_checkout()
     use_comfyui(find_comfyui(), Path(tempfile.mkdtemp()), cpu=not torch.cuda.is_available())
     import comfy.sd
-    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.nodes.host.model import HostModel
 
     with torch.inference_mode():
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(
@@ -109,8 +109,8 @@ def main() -> None:
 
 def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
     """One line of the table: a model in its present state."""
-    from textual_inversion.trainer import objective
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.trainer.learning.initial import initial_vectors
+    from textual_inversion.trainer.methods import diffusion as objective
 
     vectors = initial_vectors(frozen.text_encoders, "toy", 1)
     live = {k: v.to(frozen.device).requires_grad_() for k, v in vectors.items()}

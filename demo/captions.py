@@ -8,17 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .world import (
-    BACKGROUNDS,
-    COLOURS,
-    PLACES,
-    SHAPES,
-    SIZES,
-    TEXTURES,
-    Look,
-    Scene,
-    colour_name,
-)
+from .world import BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, TEXTURES, Look, Scene, colour_name
 
 # Stands for a learned word in training captions: its embedding is put in by the trainer.
 STAND_IN = "*"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..trainer.cli_options import DEFAULT
+from ..trainer.cli.options import DEFAULT
 
 
 def add_demo(commands: Any) -> None:

@@ -10,14 +10,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..trainer.diffusers_model import DiffusersModel
-from ..trainer.embedding import Embedding
+from ..trainer.data.pictures import Picture
+from ..trainer.diffusers_model.model import DiffusersModel
+from ..trainer.embeddings.embedding import Embedding
 from ..trainer.errors import InputError
-from ..trainer.files import write_embedding
-from ..trainer.loop import Progress, train
-from ..trainer.pictures import Picture
+from ..trainer.files.writing import write_embedding
+from ..trainer.learning.loop import Progress, train
+from ..trainer.methods.sampler import sample
 from ..trainer.prompts import PLACEHOLDER
-from ..trainer.sampler import sample
 from ..trainer.settings import Settings
 from .concepts import CONCEPTS
 from .lesson import captioned_pictures

@@ -12,7 +12,7 @@ class TextualInversionExtension(ComfyExtension):
         """Add what the page asks over HTTP."""
         from server import PromptServer
 
-        from .routes import add_routes
+        from .page.routes import add_routes
 
         add_routes(PromptServer.instance.routes)
 

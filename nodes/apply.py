@@ -8,14 +8,20 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..trainer.embedding import Embedding
+from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.metadata import is_clearly_positive
 from ..trainer.errors import InputError
-from ..trainer.negatives import is_clearly_positive
 from ..trainer.prompts import PLACEHOLDER, with_placeholder
-from . import library
-from .common import CATEGORY, EmbeddingSocket
-from .residency import alias_of
-from .words import WORD, as_host_prompt, text_encoders, tokenize_without, widths, with_words
+from .host import library
+from .host.text_encoders import (
+    WORD,
+    as_host_prompt,
+    text_encoders,
+    tokenize_without,
+    widths,
+    with_words,
+)
+from .inputs import CATEGORY, EmbeddingSocket
 
 CONNECTED = "the connected one"
 """What the list of files offers besides files."""
@@ -268,7 +274,7 @@ def at_strength(clip: Any, embedding: Embedding, strength: float) -> Embedding:
     for encoder in text_encoders(clip):
         if encoder.key in rows:
             with torch.inference_mode(False):
-                table = alias_of(encoder.vocabulary)
-                empty = table[encoder.padding].float().cpu() * encoder.scale
+                described = encoder.described()
+                empty = described.rows([described.padding])[0]
             moved[encoder.key] = empty + strength * (rows[encoder.key] - empty)
     return Embedding(embedding.name, moved, embedding.metadata)

@@ -6,12 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.algebra import concatenate, from_text, keep_vectors, slerp, weighted_sum
-from ..trainer.embedding import Embedding, check_name
+from ..trainer.embeddings.algebra import concatenate, from_text, keep_vectors, slerp, weighted_sum
+from ..trainer.embeddings.embedding import Embedding, check_name
 from ..trainer.errors import InputError
-from ..trainer.model import TextEncoder
-from .common import CATEGORY, EmbeddingSocket
-from .words import text_encoders
+from .host.text_encoders import text_encoders
+from .inputs import CATEGORY, EmbeddingSocket
 
 MODES = {
     "weighted sum": "a straight line from the first word (amount 0) to the others' mean (1)",
@@ -127,7 +126,7 @@ class EmbeddingFromText(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, text: str, name: str) -> io.NodeOutput:
         """Take the vectors."""
-        encoders = [TextEncoder(e.key, e.vocabulary, e.token_ids) for e in text_encoders(clip)]
+        encoders = [encoder.described() for encoder in text_encoders(clip)]
         return io.NodeOutput(from_text(check_name(name), encoders, text))
 
 

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..trainer.errors import InputError
-from ..trainer.run_folder import RunFolder, find_run, list_runs
-from .common import CATEGORY, EmbeddingSocket
-from .runs import runs_folder
+from ..trainer.runs.run_folder import RunFolder, find_run, list_runs
+from .inputs import CATEGORY, EmbeddingSocket
+from .page.runs import runs_folder
 
 NOTHING = "no runs yet"
 

@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from ..demo.concepts import CONCEPTS
 from ..demo.lesson import captioned_pictures
 from ..demo.world import PIXELS
-from .common import CATEGORY
-from .demo_model import build
+from .host.demo_model import build
+from .inputs import CATEGORY
 
 DEMO_CATEGORY = f"{CATEGORY}/demo"
 

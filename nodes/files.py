@@ -9,10 +9,10 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..trainer.embedding import Embedding
-from ..trainer.files import FORMATS
-from . import library
-from .common import CATEGORY, EmbeddingSocket
+from ..trainer.embeddings.embedding import Embedding
+from ..trainer.files.writing import FORMATS
+from .host import library
+from .inputs import CATEGORY, EmbeddingSocket
 
 
 class SaveEmbedding(io.ComfyNode):

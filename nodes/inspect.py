@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..trainer.embedding import Embedding
-from ..trainer.inspection import inspect
-from ..trainer.portrait import portrait
-from .common import CATEGORY, EmbeddingSocket
-from .words import vocabularies
+from ..trainer.embeddings.drawing import draw_embedding
+from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.inspection import inspect
+from .host.text_encoders import text_encoders
+from .inputs import CATEGORY, EmbeddingSocket
 
 
 class InspectEmbedding(io.ComfyNode):
@@ -50,8 +50,8 @@ class InspectEmbedding(io.ComfyNode):
         """Look at the word."""
         from server import PromptServer
 
-        report = inspect(embedding, [] if clip is None else vocabularies(clip))
-        text, picture = str(report), portrait(embedding, report)[None]
+        report = inspect(embedding, [e.described() for e in text_encoders(clip)] if clip else [])
+        text, picture = str(report), draw_embedding(embedding, report)[None]
         # The page shows this on the node without any script of ours.
         PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": [text]}

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trainer.settings import Settings
-from .common import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket
 from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..trainer.negative_settings import NegativeSettings
-from .common import CATEGORY, EmbeddingSocket
+from ..trainer.settings import NegativeSettings
+from .host.execution import blocked
+from .inputs import CATEGORY, EmbeddingSocket
 from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
 
 NO_POSITIVE = "There is no positive word: only the objective “pair” learns one."
@@ -68,7 +68,7 @@ class TrainNegativeEmbedding(io.ComfyNode):
         """Train, draw previews and save; what was learned survives an interrupt or an error."""
         done = train_in_host(NegativeSettings, cls.hidden, **inputs)
         *positive, negative = done.words
-        other = positive[0] if positive else ExecutionBlocker(NO_POSITIVE)
+        other = positive[0] if positive else blocked(NO_POSITIVE)
         return io.NodeOutput(
             negative, done.losses, done.preview, done.prompt, other, done.report, ui=done.shown
         )

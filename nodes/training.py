@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_management
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..trainer.checks import checks
-from ..trainer.embedding import Embedding, check_name
-from ..trainer.errors import DivergedError, InputError
-from ..trainer.kept_training import train_and_keep
-from ..trainer.live import SAVE, STOP, LiveRun
-from ..trainer.metadata import with_thumbnail
-from ..trainer.negative_tasks import task_of
-from ..trainer.pictures import Picture, as_unlike
+from ..trainer.data.pictures import Picture, as_unlike
+from ..trainer.embeddings.embedding import Embedding, check_name
+from ..trainer.errors import InputError
+from ..trainer.learning.negative_objectives import objective_of
 from ..trainer.presets import HELP as PRESET_HELP
 from ..trainer.presets import NONE, PRESETS, with_preset
-from ..trainer.previews import draw_previews, preview_grid
-from ..trainer.report import RunReport
-from ..trainer.run_folder import FINISHED, STOPPED
-from ..trainer.runs import fingerprints, open_run
+from ..trainer.runs.live import LiveRun
+from ..trainer.runs.run import fingerprints, open_run
+from ..trainer.runs.training import Destination, train_and_save
 from ..trainer.settings import Settings, described_fields
-from ..trainer.tasks import Task
-from . import library
-from .adapter import HostModel
-from .common import EmbeddingSocket, LossMapSocket, setting_inputs
-from .runs import RUNS, Display, runs_folder
+from .host import library
+from .host.model import HostModel
+from .inputs import EmbeddingSocket, LossMapSocket, setting_inputs
+from .page.runs import RUNS, NodeDisplay, runs_folder
 
 
 def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list[io.Input]:
@@ -164,13 +156,15 @@ def train_in_host(
     """
     chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind)}
     settings = kind(**with_preset(preset[0], chosen))
-    task = task_of(settings)
+    objective = objective_of(settings)
     if save[0] and not overwrite[0]:
-        for name in task.names(settings.name):
+        for name in objective.names(settings.name):
             library.check_free(name)
-    word: Embedding | None = None
+    destination = Destination(
+        lambda word, replace: library.save(word, overwrite=replace), save[0], overwrite[0]
+    )
     # Everything below needs tensors that can carry a gradient; the host's own calls go
-    # back into inference mode inside the adapter.
+    # back into inference mode inside `HostModel`.
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -178,7 +172,7 @@ def train_in_host(
             model[0],
             clip[0],
             vae[0],
-            batch_size=settings.batch_size * task.words,
+            batch_size=settings.batch_size * objective.words,
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
         ) as frozen,
@@ -191,55 +185,27 @@ def train_in_host(
         start = start_from[0] if start_from else None
         run = open_run(runs_folder(), settings, fingerprints(frozen, pictures, start))
         live = LiveRun(run.folder, settings.steps, _owner(hidden))
-        found = checks(pictures, settings, frozen.text_encoders, start, task.prompts)
-        report = RunReport(found, frozen.device)
-        display = Display(live, hidden.unique_id, report)
+        display = NodeDisplay(live, hidden.unique_id)
         # From the last to the first on the way out: what is told comes after what is written.
         stack.callback(display.announce)
         stack.enter_context(RUNS.add(live))
         stack.enter_context(run)
-        try:
-            display.say(
-                f"going on from step {run.state.step}" if run.state else "encoding the pictures"
-            )
-            status = FINISHED
-            for progress, row, asked in train_and_keep(
-                run, frozen, pictures, settings, start, live.take_requests
-            ):
-                word = progress.kept
-                report.take(progress)
-                display.show(row, progress)
-                if SAVE in asked:
-                    for one in task.hand_out(word):
-                        now = one.renamed(f"{one.name[:90]}-{progress.step}")
-                        library.save(now, overwrite=True)
-                if STOP in asked:
-                    status = STOPPED
-                comfy.model_management.throw_exception_if_processing_interrupted()
-            learned = progress.kept
-            if settings.previews:
-                display.say("drawing the preview")
-            rows = draw_previews(frozen, pictures, settings, learned)
-            preview = preview_grid(pictures, settings, rows)
-            if rows:
-                learned = with_thumbnail(learned, rows[-1][0])
-            words = task.hand_out(learned)
-            for one in words if save[0] else ():
-                library.save(one, overwrite=overwrite[0])
-            run.end(status)
-        except BaseException as reason:
-            _rescue(task, word, reason)
-            raise
-        names = [one.name for one in words]
+        trained = train_and_save(frozen, pictures, settings, display, destination, start, run)
+        names = [word.name for word in trained.words]
         prompts = [f"embedding:{name}" for name in names]
         display.say(
             f"saved as {' and '.join(prompts)}"
             if save[0]
             else f"learned {' and '.join(names)}, not saved"
         )
-    losses = [row.loss for row in live.rows]
-    shown = {"textual_inversion_run": [run.folder.id]}
-    return Done(words, {"loss": losses}, preview[None], prompts[-1], str(report), shown)
+    return Done(
+        trained.words,
+        {"loss": [row.loss for row in live.rows]},
+        trained.preview[None],
+        prompts[-1],
+        str(trained.report),
+        {"textual_inversion_run": [run.folder.id]},
+    )
 
 
 def _owner(hidden: Any) -> dict[str, str]:
@@ -283,17 +249,3 @@ def _one_each(what: str, values: list[Any], count: int) -> list[Any]:
             f"There are {count} pictures but {len(values)} {what}: connect one for each picture."
         )
     return values
-
-
-def _rescue(task: Task, word: Embedding | None, reason: BaseException) -> None:
-    """Keep what was learned before an interrupt or an error, without hiding the reason."""
-    if isinstance(reason, DivergedError):
-        word = reason.last_good
-    for one in [] if word is None else task.hand_out(word):
-        # Shortened, so that the longest allowed name does not become too long to be saved.
-        rescued = one.renamed(f"{one.name[:88]}-interrupted")
-        try:
-            path = library.save(rescued, overwrite=True)
-            logging.info("Textual inversion: what was learned is kept in %s", path.name)
-        except (OSError, InputError):
-            logging.exception("Textual inversion: what was learned could not be saved")

@@ -6,7 +6,7 @@ import re
 
 from support.families import FAMILIES
 from support.paths import ROOT
-from textual_inversion.trainer.settings import described_fields
+from textual_inversion.trainer.settings import Settings, described_fields
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -26,7 +26,7 @@ def shown(default: object) -> str:
 
 
 def test_defaults() -> None:
-    defaults = {f"`{f.name}`": shown(f.default) for f, _ in described_fields()} | {
+    defaults = {f"`{f.name}`": shown(f.default) for f, _ in described_fields(Settings)} | {
         "`overwrite`": "false"
     }
     rows = first_columns(section("The settings that matter"), 2)
@@ -37,7 +37,7 @@ def test_defaults() -> None:
 
 def test_error_messages_are_real() -> None:
     """Every part of a quoted message occurs in the code; “…” stands for what differs."""
-    sources = [p for folder in ("nodes", "trainer") for p in (ROOT / folder).glob("*.py")]
+    sources = [p for folder in ("nodes", "trainer") for p in (ROOT / folder).rglob("*.py")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     # Texts are written in several literals, one for each line.
     code = re.sub(r'"\s*\n\s*f?"', "", code)
@@ -81,7 +81,7 @@ def test_links_lead_somewhere() -> None:
 def test_the_guide_names_what_exists() -> None:
     """Settings, nodes' titles and templates; file names and values are told by their form."""
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-    known = {f.name for f, _ in described_fields()}
+    known = {f.name for f, _ in described_fields(Settings)}
     known |= {"strength", "end_percent", "unlike_images"}
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):
         assert name in known, name

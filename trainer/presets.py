@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .optimizers import USUAL_RATES
+from .methods.optimizers import USUAL_RATES
 
 NONE = "none"
 """In place of a preset's name: the settings as they stand."""

@@ -1,8 +1,12 @@
-"""Where the word stands in a prompt."""
+"""Prompts: where the word stands in them, and the templates that make them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .errors import InputError
 
 PLACEHOLDER = "[name]"
 """Stands for the word in templates, captions and prompts (the notation of A1111)."""
@@ -17,3 +21,114 @@ def with_placeholder(text: str, name: str) -> str:
     word = re.escape(name)
     pattern = rf"(?:embedding:|(?<![\w:.-])){word}(?![\w-]|\.\w)"
     return re.sub(pattern, PLACEHOLDER, text)
+
+
+def split_at_word(prompt: str, token_ids: Callable[[str], list[int]]) -> list[list[int] | None]:
+    """The tokens of the text between mentions of the word; each mention is a None."""
+    groups: list[list[int] | None] = []
+    for text in prompt.split(PLACEHOLDER):
+        groups += [token_ids(text), None]
+    return groups[:-1]
+
+
+FILEWORDS = "[filewords]"
+"""Stands for a picture's caption in templates (the notation of A1111)."""
+
+OBJECT_TEMPLATES: Sequence[str] = (
+    "a photo of a [name]",
+    "a rendering of a [name]",
+    "a cropped photo of the [name]",
+    "the photo of a [name]",
+    "a photo of a clean [name]",
+    "a photo of a dirty [name]",
+    "a dark photo of the [name]",
+    "a photo of my [name]",
+    "a photo of the cool [name]",
+    "a close-up photo of a [name]",
+    "a bright photo of the [name]",
+    "a cropped photo of a [name]",
+    "a photo of the [name]",
+    "a good photo of the [name]",
+    "a photo of one [name]",
+    "a close-up photo of the [name]",
+    "a rendition of the [name]",
+    "a photo of the clean [name]",
+    "a rendition of a [name]",
+    "a photo of a nice [name]",
+    "a good photo of a [name]",
+    "a photo of the nice [name]",
+    "a photo of the small [name]",
+    "a photo of the weird [name]",
+    "a photo of the large [name]",
+    "a photo of a cool [name]",
+    "a photo of a small [name]",
+)
+"""Neutral contexts for an object (textual inversion paper, arXiv 2208.01618, section 3)."""
+
+STYLE_TEMPLATES: Sequence[str] = tuple(
+    f"{kind} in the style of [name]"
+    for kind in (
+        "a painting",
+        "a rendering",
+        "a cropped painting",
+        "the painting",
+        "a clean painting",
+        "a dirty painting",
+        "a dark painting",
+        "a picture",
+        "a cool painting",
+        "a close-up painting",
+        "a bright painting",
+        "a good painting",
+        "a rendition",
+        "a nice painting",
+        "a small painting",
+        "a weird painting",
+        "a large painting",
+    )
+)
+"""Neutral contexts for a style (same source)."""
+
+TEMPLATES: Mapping[str, Sequence[str]] = {"object": OBJECT_TEMPLATES, "style": STYLE_TEMPLATES}
+"""For pictures without a caption."""
+
+CAPTION_TEMPLATES: Mapping[str, Sequence[str]] = {
+    "object": (f"a photo of a {PLACEHOLDER}, {FILEWORDS}",),
+    "style": (f"{FILEWORDS}, in the style of {PLACEHOLDER}",),
+}
+"""For captions that do not say where the word stands."""
+
+
+def parse_templates(text: str, name: str) -> list[str]:
+    """One template for each line, in which the word is the placeholder; no empty lines.
+
+    Raises:
+        InputError: there are lines, but none of them has a place for anything.
+    """
+    lines = [with_placeholder(line.strip(), name) for line in text.splitlines() if line.strip()]
+    if lines and not any(PLACEHOLDER in line or FILEWORDS in line for line in lines):
+        raise InputError(
+            f"None of the templates has a place for the word: write {PLACEHOLDER} where it "
+            f"stands, and {FILEWORDS} where the picture's caption stands, one template for each "
+            "line."
+        )
+    return lines
+
+
+def read_templates(path: Path) -> str:
+    """The templates of a text file, or of all text files of a folder, such as A1111's.
+
+    Raises:
+        InputError: no such file, or nothing in it.
+    """
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    try:
+        text = "\n".join(f.read_text(encoding="utf-8-sig", errors="replace") for f in files)
+    except OSError as error:
+        raise InputError(
+            f"The templates “{path}” cannot be read ({error.strerror}): give a text file with one "
+            "template for each line, or a folder of such files."
+        ) from error
+    if not text.strip():
+        raise InputError(f"There are no templates in “{path}”: write one for each line.")
+    return text

@@ -41,8 +41,8 @@ from results import read_rows
 from support.package import hide_repository_root, use_checkout
 
 if TYPE_CHECKING:
-    from textual_inversion.trainer.diffusers_model import DiffusersModel
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.data.pictures import Picture
+    from textual_inversion.trainer.diffusers_model.model import DiffusersModel
 
 hide_repository_root()
 use_checkout()
@@ -70,7 +70,7 @@ class Job:
 def tiny_model(device: str) -> DiffusersModel:
     """The tiny model on a device, once for each process."""
     from textual_inversion.demo.model import load_model
-    from textual_inversion.trainer.diffusers_model import DiffusersModel
+    from textual_inversion.trainer.diffusers_model.model import DiffusersModel
 
     torch.set_num_threads(1)
     parts = load_model()
@@ -85,7 +85,7 @@ def tiny_model(device: str) -> DiffusersModel:
 def lesson(concept: str, seed: int, captions: bool) -> list[Picture]:
     """The pictures to learn from, which differ from seed to seed."""
     from textual_inversion.demo.lesson import captioned_pictures
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.data.pictures import Picture
 
     return [
         Picture(torch.from_numpy(pixels).float(), caption if captions else None)
@@ -97,11 +97,11 @@ def settings_of(method: Method, job: Job) -> dict[str, Any]:
     """The settings of a run: the preset's, the method's, and the run's own."""
     from textual_inversion.demo.concepts import CONCEPTS
     from textual_inversion.trainer.presets import NONE, with_preset
-    from textual_inversion.trainer.settings import described_fields
+    from textual_inversion.trainer.settings import Settings, described_fields
 
     concept = CONCEPTS[job.concept]
     changes = dict(method.settings)
-    defaults = {field.name: field.default for field, _ in described_fields()}
+    defaults = {field.name: field.default for field, _ in described_fields(Settings)}
     values = {**with_preset(changes.pop("preset", NONE), defaults), **changes}
     per_step = values["batch_size"] * values["accumulate"]
     return {
@@ -117,7 +117,7 @@ def settings_of(method: Method, job: Job) -> dict[str, Any]:
 
 def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, float | None]:
     """Train a word; returns its vectors, seconds, and its loss on the fixed batch."""
-    from textual_inversion.trainer.loop import train
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     method, model = METHODS[job.method], tiny_model(device)
@@ -133,7 +133,7 @@ def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any]
     """The same by diffusers' script, in a process of its own."""
     import numpy as np
     from PIL import Image
-    from textual_inversion.trainer.files import read_embedding
+    from textual_inversion.trainer.files.reading import read_embedding
 
     values = settings_of(METHODS[job.method], job)
     with tempfile.TemporaryDirectory() as name:
@@ -191,7 +191,7 @@ def draw(device: str, prompts: list[str], vectors: dict[str, torch.Tensor]) -> t
     """A picture for each prompt, each from its own noise, which is the same for every method."""
     from textual_inversion.demo.model import LATENT_CHANNELS, LATENT_SIZE
     from textual_inversion.demo.sampling import GUIDANCE, STEPS
-    from textual_inversion.trainer.sampler import sample_batch
+    from textual_inversion.trainer.methods.sampler import sample_batch
 
     shape = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
     on_device = {key: rows.to(device) for key, rows in vectors.items()}

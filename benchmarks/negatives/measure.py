@@ -35,13 +35,13 @@ from textual_inversion.demo.model import LATENT_CHANNELS, LATENT_SIZE
 from textual_inversion.demo.sampling import STEPS
 from textual_inversion.demo.story import tiny_model
 from textual_inversion.demo.world import PIXELS, Scene, colour_name, draw
-from textual_inversion.trainer.diffusers_model import DiffusersModel
-from textual_inversion.trainer.embedding import Embedding
-from textual_inversion.trainer.loop import train
-from textual_inversion.trainer.negative_settings import NegativeSettings
-from textual_inversion.trainer.negative_tasks import task_of
-from textual_inversion.trainer.pictures import Picture
-from textual_inversion.trainer.sampler import sample_batch
+from textual_inversion.trainer.data.pictures import Picture
+from textual_inversion.trainer.diffusers_model.model import DiffusersModel
+from textual_inversion.trainer.embeddings.embedding import Embedding
+from textual_inversion.trainer.learning.loop import train
+from textual_inversion.trainer.learning.negative_objectives import objective_of
+from textual_inversion.trainer.methods.sampler import sample_batch
+from textual_inversion.trainer.settings import NegativeSettings
 from torch import Tensor
 
 BATCH = 20
@@ -105,7 +105,7 @@ def run(job: Job) -> dict[str, Any]:
     negative = None
     if job.negative == UNTRAINED:
         settings = settings_of(job, "from bad pictures")
-        negative = Embedding("untrained", task_of(settings).initial(model(), settings, None))
+        negative = Embedding("untrained", objective_of(settings).initial(model(), settings, None))
     elif job.negative != NONE:
         negative = trained(job)
     drawn = draw_all(prompts, job.seed, job.guidance, negative)

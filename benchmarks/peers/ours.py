@@ -26,9 +26,9 @@ use_checkout()
 
 def main() -> None:
     """Run, and write the report."""
-    from textual_inversion.trainer.diffusers_model import DiffusersModel
-    from textual_inversion.trainer.folder import read_folder
-    from textual_inversion.trainer.loop import train
+    from textual_inversion.trainer.data.picture_folder import read_folder
+    from textual_inversion.trainer.diffusers_model.model import DiffusersModel
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     report, model, pictures, dtype, settings = sys.argv[1:]

@@ -18,7 +18,7 @@ def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_demo_teaches_and_tells(tmp_path: Path) -> None:
-    from textual_inversion.trainer.files import read_embedding
+    from textual_inversion.trainer.files.reading import read_embedding
 
     run = demo(tmp_path)
     assert run.returncode == 0, run.stderr

@@ -34,15 +34,15 @@ def sd1(host_modules: ModuleType, embeddings: Path) -> Loaded:
 
 
 def open_model(loaded: Loaded, clip=None, **options):
-    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.nodes.host.model import HostModel
 
     return HostModel(loaded.model, clip or loaded.clip, loaded.vae, **options)
 
 
 def steps(model, count: int = 2, **changes):
     """A short run on random pictures; returns the last progress."""
-    from textual_inversion.trainer.loop import train
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.data.pictures import Picture
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -66,9 +66,9 @@ def test_stock_encoder_gives_the_training_conditioning(
 ) -> None:
     """Prompts in training, the saved file in CLIPTextEncode, and Apply Embedding all agree."""
     from textual_inversion.nodes.apply import ApplyEmbedding
-    from textual_inversion.trainer.embedding import Embedding
-    from textual_inversion.trainer.files import write_embedding
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.trainer.embeddings.embedding import Embedding
+    from textual_inversion.trainer.files.writing import write_embedding
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     import nodes as host_nodes
 
@@ -135,7 +135,7 @@ def test_checkpointing_changes_nothing_but_memory(sd1: Loaded) -> None:
 
 def test_gradient_is_that_of_finite_differences(sd1: Loaded) -> None:
     """Along the gradient's own direction, where float32 leaves enough digits."""
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     with executing(), open_model(sd1) as model:
         vectors = {k: v.requires_grad_() for k, v in
@@ -216,7 +216,7 @@ def test_quantised_weights_are_refused(sd1: Loaded) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_learns_nearly_the_same(sd1: Loaded, dtype: torch.dtype) -> None:
     """The stock node Model Compute Dtype decides; float16 goes through loss scaling."""
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     half = sd1.model.clone()
     half.set_model_compute_dtype(dtype)

@@ -142,8 +142,8 @@ def test_what_of_a_word_does_not_count_is_told(host: Host, sd1: str, kind: str) 
 def test_an_encoder_without_vectors_reads_the_prompt_without_the_word(
     host_modules: ModuleType, tmp_path: Path
 ) -> None:
-    from textual_inversion.nodes.words import widths, with_words
-    from textual_inversion.trainer.embedding import Embedding
+    from textual_inversion.nodes.host.text_encoders import widths, with_words
+    from textual_inversion.trainer.embeddings.embedding import Embedding
 
     with torch.inference_mode():
         clip = text_encoder(FAMILIES["sdxl"], tmp_path)
@@ -261,7 +261,7 @@ def test_families_whose_tokenizers_drop_embeddings(host_modules: ModuleType, fam
     The tokenizer of Qwen-Image also compares every token with a number.
     """
     from textual_inversion.nodes.apply import ApplyEmbedding
-    from textual_inversion.trainer.embedding import Embedding
+    from textual_inversion.trainer.embeddings.embedding import Embedding
 
     with torch.inference_mode():
         clip, key = tiny_qwen(family)

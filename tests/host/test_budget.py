@@ -47,7 +47,7 @@ def test_plan(
     wide: bool,
 ) -> None:
     """Of a network that takes a gigabyte for each picture, and text encoders for their copies."""
-    from textual_inversion.nodes.budget import PLAIN, plan
+    from textual_inversion.nodes.host.memory import PLAIN, plan
 
     found = plan(GB // PLAIN, room, batch_size, wanted, copies, GB)
     assert (found.at_once, found.checkpointing, found.wide_text) == (at_once, checkpointing, wide)
@@ -61,7 +61,7 @@ def test_a_step_takes_what_is_reckoned(
 ) -> None:
     """One picture through a network of full size in half precision, as on a GPU."""
     import comfy.model_management
-    from textual_inversion.nodes.budget import plan
+    from textual_inversion.nodes.host.memory import plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
@@ -85,7 +85,7 @@ def test_common_cards(
 ) -> None:
     """One picture at a time fits, for SDXL with checkpointing."""
     import comfy.model_management
-    from textual_inversion.nodes.budget import plan
+    from textual_inversion.nodes.host.memory import plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
@@ -102,9 +102,9 @@ def test_text_encoders_in_half_precision_keep_no_copies(
     host_modules: ModuleType, tmp_path: Path
 ) -> None:
     """They compute in float32, and autograd would keep all their weights in it."""
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.nodes.budget import copies
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.nodes.host.memory import copies
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     with torch.inference_mode():
         half = text_encoder(FAMILIES["sd1"], tmp_path, dtype=torch.float16)
@@ -128,7 +128,7 @@ def test_a_file_in_float32_is_brought_in_as_half_precision(
     host_modules: ModuleType, tmp_path: Path
 ) -> None:
     """With dynamic VRAM, each layer knows in what its weights come; nothing is copied then."""
-    from textual_inversion.nodes.budget import copies
+    from textual_inversion.nodes.host.memory import copies
 
     network = build("sd1", tmp_path, tmp_path).model.model.diffusion_model
     everything = copies(network, torch.float16)
@@ -143,7 +143,8 @@ def test_what_is_reserved_for_dynamic_vram_is_not_taken_for_a_step(
     host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the host reckons with a gigabyte more for each picture that it samples."""
-    from textual_inversion.nodes import adapter, budget
+    from textual_inversion.nodes.host import memory as budget
+    from textual_inversion.nodes.host import model as adapter
 
     loaded = build("sd1", tmp_path, tmp_path)
     sampling = loaded.model.memory_required([1, 4, 64, 64])
@@ -157,7 +158,7 @@ def test_with_room_text_encoders_are_cast_once(
     host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same is learned, to the bit, by fewer operations; weights are as before afterwards."""
-    from textual_inversion.nodes import adapter
+    from textual_inversion.nodes.host import model as adapter
 
     with torch.inference_mode():
         half = text_encoder(FAMILIES["sd1"], tmp_path, dtype=torch.float16)

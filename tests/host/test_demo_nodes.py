@@ -73,8 +73,8 @@ def test_a_learned_word_beats_all_words(host: Host, lesson: str) -> None:
 def test_the_tiny_model_is_the_same_here_and_there(host_modules: ModuleType) -> None:
     """Conditioning, prediction and both ways of the autoencoder: the host's and diffusers'."""
     from textual_inversion.demo.story import tiny_model
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.nodes.demo_model import build
+    from textual_inversion.nodes.host.demo_model import build
+    from textual_inversion.nodes.host.model import HostModel
 
     with torch.inference_mode():
         host_parts = build()
@@ -108,10 +108,10 @@ def test_a_word_draws_the_same_here_and_there(
 ) -> None:
     """The file that the graph wrote, read by the trainer, in the host's model and diffusers'."""
     from textual_inversion.demo.story import tiny_model
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.nodes.demo_model import build
-    from textual_inversion.trainer.files import read_embedding
-    from textual_inversion.trainer.sampler import sample as sample_through
+    from textual_inversion.nodes.host.demo_model import build
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.files.reading import read_embedding
+    from textual_inversion.trainer.methods.sampler import sample as sample_through
 
     word = read_embedding(host.embeddings / f"{lesson.removeprefix('embedding:')}.safetensors")
     with torch.inference_mode():

@@ -44,7 +44,7 @@ def loaded(
 
 
 def open_model(loaded: Loaded, patcher: Any = None, **options: Any):
-    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.nodes.host.model import HostModel
 
     return HostModel(patcher or loaded.model, loaded.clip, loaded.vae, resolution=64, **options)
 
@@ -67,7 +67,7 @@ _FOUR_CHANNELS = {"SD15", "SD20", "SDXL", "AuraFlow"}
 
 def word_for(model: Any) -> dict[str, torch.Tensor]:
     """Vectors a little away from common words."""
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     start = initial_vectors(model.text_encoders, "toy cat", NUM_VECTORS)
     return {k: v + 0.1 * v.std() * random(*v.shape, seed=2) for k, v in start.items()}
@@ -138,7 +138,7 @@ def test_the_objective_is_the_one_that_the_host_denoises_by(
     loaded: Loaded, family: HostFamily
 ) -> None:
     """From a perfect network's answer, the host's own formula finds the picture."""
-    from textual_inversion.trainer.objective import add_noise, target
+    from textual_inversion.trainer.methods.diffusion import add_noise, target
 
     sampling = loaded.model.get_model_object("model_sampling")
     with executing(), open_model(loaded) as model:
@@ -164,8 +164,9 @@ def test_what_is_learned_is_what_prompts_say(
     """The saved file gives the training conditioning, and the host samples as training saw it."""
     import node_helpers
     from textual_inversion.nodes.apply import ApplyEmbedding
-    from textual_inversion.trainer.embedding import Embedding
-    from textual_inversion.trainer.files import read_embedding, write_embedding
+    from textual_inversion.trainer.embeddings.embedding import Embedding
+    from textual_inversion.trainer.files.reading import read_embedding
+    from textual_inversion.trainer.files.writing import write_embedding
 
     import nodes as host_nodes
 
@@ -214,9 +215,9 @@ def with_frames(family: HostFamily, latents: torch.Tensor) -> torch.Tensor:
 
 def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: HostFamily) -> None:
     """Pictures through the VAE, both encoders, previews; then the same objects and weights."""
-    from textual_inversion.trainer.initial import initial_vectors
-    from textual_inversion.trainer.loop import train
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.data.pictures import Picture
+    from textual_inversion.trainer.learning.initial import initial_vectors
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -271,11 +272,11 @@ def test_only_the_named_encoders_learn(
     host_modules: ModuleType, embeddings: Path, tmp_path: Path
 ) -> None:
     """The others keep the rows of the first words; a word of another family fills in too."""
-    from textual_inversion.trainer.embedding import Embedding
+    from textual_inversion.trainer.data.pictures import Picture
+    from textual_inversion.trainer.embeddings.embedding import Embedding
     from textual_inversion.trainer.errors import InputError
-    from textual_inversion.trainer.initial import initial_vectors
-    from textual_inversion.trainer.loop import train
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.trainer.learning.initial import initial_vectors
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     loaded = build("sdxl", embeddings, tmp_path)
@@ -292,3 +293,21 @@ def test_only_the_named_encoders_learn(
         assert not torch.equal(last.kept.vectors["clip_g"], first["clip_g"])
         with pytest.raises(InputError, match="no text encoder “t5xxl”"):
             next(iter(train(opened, pictures, Settings(**common, encoders="t5xxl"))))
+
+
+def test_a_word_of_text_is_what_the_encoder_reads(loaded: Loaded) -> None:
+    """Gemma multiplies the rows of its vocabulary; a word in their place has to be as long."""
+    from textual_inversion.nodes.blend import EmbeddingFromText
+    from textual_inversion.nodes.host.text_encoders import text_encoders
+    from textual_inversion.trainer.embeddings.inspection import inspect
+
+    with torch.inference_mode():
+        word = EmbeddingFromText.execute(loaded.clip, "toy cat", "word").result[0]
+        encoders = text_encoders(loaded.clip)
+        for encoder in encoders:
+            ids = torch.tensor([encoder.token_ids("toy cat")])
+            look_up = encoder.model.transformer.get_input_embeddings()
+            read = look_up(ids, out_dtype=torch.float32)[0].float()
+            torch.testing.assert_close(word.vectors[encoder.key], read, rtol=1e-2, atol=1e-4)
+        for report in inspect(word, [encoder.described() for encoder in encoders]).encoders:
+            assert 0.2 < report.rows[0].length / report.usual.mean < 5

@@ -18,7 +18,7 @@ SAME_NOTES = ("modelspec.architecture", "modelspec.prediction_type", "textual_in
 
 def loss_and_gradient(model, vectors, latents, noise):
     """The objective at fixed noise and timesteps, through the seam alone."""
-    from textual_inversion.trainer import objective
+    from textual_inversion.trainer.methods import diffusion as objective
 
     live = {k: v.clone().requires_grad_() for k, v in vectors.items()}
     prompts = [model.tokenize(prompt, 2) for prompt in PROMPTS]
@@ -51,9 +51,9 @@ def test_same_loss_and_gradient_as_diffusers(
     family: Family,
     tmp_path: Path,
 ):
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.trainer.diffusers_model import DiffusersModel
-    from textual_inversion.trainer.initial import initial_vectors
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.diffusers_model.model import DiffusersModel
+    from textual_inversion.trainer.learning.initial import initial_vectors
 
     generator = torch.Generator().manual_seed(1)
     # A side that is no power of two and not square, so that nothing fits by accident.

@@ -237,8 +237,8 @@ def test_number_formats_of_the_command_line(
     """The host loads as its flags say, and nearly the same is learned."""
     import comfy.cli_args
     import comfy.sd
-    from textual_inversion.nodes.words import text_encoders
-    from textual_inversion.trainer.initial import from_words
+    from textual_inversion.nodes.host.text_encoders import text_encoders
+    from textual_inversion.trainer.learning.initial import from_words
 
     for name, value in flags.items():
         monkeypatch.setattr(comfy.cli_args.args, name, value)
@@ -259,7 +259,7 @@ def test_number_formats_of_the_command_line(
 
 
 def _seen(encoder: Any) -> Any:
-    from textual_inversion.nodes.residency import alias_of
+    from textual_inversion.nodes.host.gradients import alias_of
     from textual_inversion.trainer.model import TextEncoder
 
     return TextEncoder(encoder.key, alias_of(encoder.vocabulary), encoder.token_ids, encoder.scale)

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 from support.wild import T5, G, H, L, rows
-from textual_inversion.trainer.embedding import Embedding
-from textual_inversion.trainer.files import write_embedding
+from textual_inversion.trainer.embeddings.embedding import Embedding
+from textual_inversion.trainer.files.writing import write_embedding
 from torch import Tensor
 
 pytestmark = pytest.mark.host

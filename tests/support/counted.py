@@ -152,7 +152,7 @@ def network(full: FullSize, dtype: torch.dtype) -> Any:
 
 def step_bytes(base: Any, full: FullSize, dtype: torch.dtype, *, checkpointing: bool) -> int:
     """The most that is in use at once while a picture's step is computed, beside the weights."""
-    from textual_inversion.nodes.residency import OutOfPlace, checkpointed, training_flag
+    from textual_inversion.nodes.host.gradients import OutOfPlace, checkpointed, training_flag
 
     def empty(*shape: int) -> Tensor:
         made = torch.empty((1, *shape), dtype=dtype, device="meta")

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from textual_inversion.trainer.files import read_embedding
-from textual_inversion.trainer.kept_training import train_and_keep
-from textual_inversion.trainer.pictures import Picture
-from textual_inversion.trainer.run_folder import FINISHED, list_runs
-from textual_inversion.trainer.runs import fingerprints, open_run
+from textual_inversion.trainer.data.pictures import Picture
+from textual_inversion.trainer.files.reading import read_embedding
+from textual_inversion.trainer.runs.checkpoints import load_state
+from textual_inversion.trainer.runs.run import fingerprints, open_run
+from textual_inversion.trainer.runs.run_folder import FINISHED, list_runs
+from textual_inversion.trainer.runs.training import train_and_keep
 from textual_inversion.trainer.settings import Settings
-from textual_inversion.trainer.state import load_state
 
 from support.toy_model import ToyModel
 

@@ -17,9 +17,9 @@ def random(*shape: int, seed: int) -> torch.Tensor:
 
 def learn(loaded: Loaded, steps: int = 2, **changes: Any) -> Any:
     """A short run; returns its last progress."""
-    from textual_inversion.nodes.adapter import HostModel
-    from textual_inversion.trainer.loop import train
-    from textual_inversion.trainer.pictures import Picture
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.data.pictures import Picture
+    from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -51,7 +51,7 @@ def draw(loaded: Loaded, control: Any = None) -> torch.Tensor:
 
 def predicted_as_sampled(loaded: Loaded) -> torch.Tensor:
     """Training's prediction, once it is known to be the sampler's."""
-    from textual_inversion.nodes.adapter import HostModel
+    from textual_inversion.nodes.host.model import HostModel
 
     with executing(), HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model:
         noise, x0 = (random(1, 4, 8, 8, seed=seed) for seed in (1, 2))

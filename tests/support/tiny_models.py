@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from textual_inversion.trainer.diffusers_model import DiffusersModel
-from textual_inversion.trainer.pictures import Picture
+from textual_inversion.trainer.data.pictures import Picture
+from textual_inversion.trainer.diffusers_model.model import DiffusersModel
 
 WORDS = ("photo", "cat", "toy", "red")
 """Words that are one token."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from textual_inversion.trainer.picture_files import write_picture
+from textual_inversion.trainer.files.picture_files import write_picture
 from torch import Tensor
 
 from .paths import DATA

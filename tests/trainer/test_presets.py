@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 import pytest
-from textual_inversion.trainer.cli_options import add_files, add_settings, settings_of
+from textual_inversion.trainer.cli.options import add_files, add_settings, settings_of
 from textual_inversion.trainer.presets import NONE, PRESETS, with_preset
 from textual_inversion.trainer.settings import Settings, described_fields
 
@@ -18,7 +18,7 @@ MINE = ("name", "init_words", "num_vectors", "resolution", "seed", "previews", "
 def test_a_recipe_fits_the_settings(name: str) -> None:
     preset = PRESETS[name]
     settings = Settings(**preset.values)
-    defaults = {field.name: field.default for field, _ in described_fields()}
+    defaults = {field.name: field.default for field, _ in described_fields(Settings)}
     for key, value in preset.values.items():
         assert getattr(settings, key) == value
         assert type(value) is type(defaults[key])

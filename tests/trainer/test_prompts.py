@@ -6,13 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from textual_inversion.trainer.clip_tokens import (
+from textual_inversion.trainer.diffusers_model.clip_tokens import (
     ChunkFormat,
     chunk_rows,
     place_vectors,
-    split_at_word,
 )
-from textual_inversion.trainer.prompts import with_placeholder
+from textual_inversion.trainer.prompts import split_at_word, with_placeholder
 
 CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from textual_inversion.trainer.embedding import check_name
+from textual_inversion.trainer.embeddings.embedding import check_name
 from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.optimizers import OPTIMIZERS, USUAL_RATES
+from textual_inversion.trainer.methods.optimizers import OPTIMIZERS, USUAL_RATES
 from textual_inversion.trainer.settings import Settings, described_fields
 
 
 def test_defaults_are_valid_and_described() -> None:
     Settings()
-    for field, choice in described_fields():
+    for field, choice in described_fields(Settings):
         assert choice.help.endswith("."), field.name
 
 

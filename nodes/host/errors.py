@@ -1,0 +1,35 @@
+"""What went wrong while training, told in a sentence where a user can do something about it."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import torch
+
+from ...trainer.errors import InputError
+
+_NO_GRADIENT = ("modified by an inplace operation", "Inference tensors cannot be saved")
+"""What PyTorch says of values that were overwritten, or made where none may have a gradient."""
+
+
+def explained(error: BaseException | None) -> InputError | None:
+    """The sentence for an error; None for those that speak for themselves."""
+    if error is not None and _is_out_of_memory(error):
+        # What the host does, which looks for this error and gets ours.
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+        return InputError(
+            "The GPU's memory is too small for this training: lower batch_size, turn on "
+            "checkpointing, then lower resolution."
+        )
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_GRADIENT):
+        return InputError(
+            "A patch on this model (FreeU V2, a hypernetwork or the like) cannot be learned "
+            "through: connect the model from before the patch."
+        )
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """As the host tells it, which has learned of more such errors; old ones cannot be asked."""
+    is_oom = getattr(comfy.model_management, "is_oom", None)
+    return bool(is_oom(error)) if is_oom else isinstance(error, torch.cuda.OutOfMemoryError)

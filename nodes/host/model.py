@@ -1,0 +1,249 @@
+"""The trainer's seam over what the host has loaded: MODEL, CLIP and VAE.
+
+Nothing is copied and nothing is loaded again. Between two calls of the host's own
+machinery (which may move weights about) the network is held still by the context
+managers of `gradients`; `close` gives everything back as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import comfy.model_base
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.sampler_helpers
+import comfy.samplers
+import comfyui_version
+import torch
+from torch import Tensor
+
+from ...trainer.embeddings.metadata import describe_model
+from ...trainer.errors import InputError
+from ...trainer.model import Parameterization, TextEncoder, TextStates
+from .encoding import encode_prompts
+from .errors import explained
+from .gradients import (
+    checkpointed,
+    differentiable,
+    raw_output,
+    training_flag,
+)
+from .memory import copies, plan, room
+from .prediction import Network
+from .text_encoders import WORD, Placeholders, as_host_prompt, resolving, text_encoders
+
+
+class HostModel:
+    """A `trainer.model.FrozenModel` made of the host's loaded objects.
+
+    Use it as a context manager, inside `torch.inference_mode(False)`.
+
+    Args:
+        model: the host's ModelPatcher.
+        clip: the host's CLIP; its clip skip, patches and tokenizer options count.
+        vae: the host's VAE.
+        batch_size: of a step, to fit it into memory.
+        resolution: of the pictures, likewise.
+        checkpointing: compute the network's inner values twice instead of keeping them; turned
+            on by itself where memory is short.
+
+    Raises:
+        InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), the
+            SDXL refiner, or a text encoder that takes no embeddings; on the way out, in place of
+            errors that `errors` can explain.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        *,
+        batch_size: int = 1,
+        resolution: int = 512,
+        checkpointing: bool = False,
+    ) -> None:
+        self._model, self._clip, self._vae = model, clip, vae
+        self._base = model.model
+        self._open = ExitStack()
+        self._is_open = False
+        if isinstance(self._base, comfy.model_base.SDXLRefiner):
+            raise InputError(
+                "This is the SDXL refiner, which only finishes pictures: learn the word with the "
+                "SDXL base model."
+            )
+        self._encoders = text_encoders(clip)
+        latent_format = self._base.latent_format
+        self._channels: int = latent_format.latent_channels
+        self._network = Network(model)
+        self._has_frames = self._network.has_frames
+        self.parameterization: Parameterization = self._network.parameterization
+        self.schedule = self._network.schedule
+        cast = model.get_model_object("manual_cast_dtype")
+        self.compute_dtype: torch.dtype = cast or self._base.get_dtype()
+        self.device: torch.device = model.load_device
+        side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
+        shape = [1, self._channels, *([1] if self._has_frames else []), side, side]
+        self._budget = plan(
+            # Not the patcher's, which reckons with much more for dynamic VRAM.
+            int(self._base.memory_required(shape)),
+            room(model, clip),
+            batch_size,
+            checkpointing,
+            copies(self._base.diffusion_model, self.compute_dtype),
+            copies(clip.cond_stage_model, torch.float32),
+        )
+        self.pictures_at_once = self._budget.at_once
+        if self._budget.checkpointing and not checkpointing:
+            logging.info("Textual inversion: memory is short, so checkpointing is on.")
+
+    def __enter__(self) -> HostModel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        sentence = explained(error)
+        if sentence:
+            raise sentence from error
+
+    def close(self) -> None:
+        """Put every original object back; the next call of the seam takes them again."""
+        self._is_open = False
+        self._open.close()
+
+    @property
+    def text_encoders(self) -> Sequence[TextEncoder]:
+        """See `FrozenModel`."""
+        return [encoder.described() for encoder in self._encoders]
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """See `FrozenModel`."""
+        source = getattr(self._model, "cached_patcher_init", None)
+        path = source[1][0] if source and source[1] else ""
+        checkpoint = Path(path).stem if isinstance(path, str) else ""
+        # Only a loaded model has its LoRAs in its weights.
+        self._hold_still()
+        description = describe_model(
+            self.text_encoders,
+            self.parameterization,
+            self._base.diffusion_model.parameters(),
+            checkpoint,
+            f"ComfyUI {comfyui_version.__version__}",
+        )
+        if self._clip.layer_idx is not None:
+            # "2" leaves out the last layer, as kohya's scripts count.
+            description["modelspec.encoder_layer"] = str(-self._clip.layer_idx)
+        return description
+
+    def tokenize(self, prompt: str, num_vectors: int) -> dict[str, Any]:
+        """See `FrozenModel`; places of the word are pairs (encoder key, index of the vector)."""
+
+        def lookup(name: str, key: str) -> Placeholders | None:
+            return Placeholders([(key, i) for i in range(num_vectors)]) if name == WORD else None
+
+        with resolving(self._clip.tokenizer, lookup):
+            tokens: dict[str, Any] = self._clip.tokenize(as_host_prompt(prompt))
+        return tokens
+
+    def encode_prompts(
+        self, prompts: Sequence[dict[str, Any]], vectors: Mapping[str, Tensor]
+    ) -> list[dict[str, Any]]:
+        """See `FrozenModel`."""
+        self._hold_still()
+        return encode_prompts(self._clip.cond_stage_model, self._encoders, prompts, vectors)
+
+    def text_states(
+        self, prompts: Sequence[dict[str, Any]], vectors: Mapping[str, Tensor]
+    ) -> list[TextStates]:
+        """See `FrozenModel`."""
+        empty = self.tokenize("", 0)
+        encoder = self._encoders[0]
+        special = {token[0] for chunk in encoder.tokens_of(empty) for token in chunk}
+        encoded = []
+        for prompt, result in zip(prompts, self.encode_prompts(prompts, vectors), strict=True):
+            tokens = [token[0] for chunk in encoder.tokens_of(prompt) for token in chunk]
+            states = result["cond"][0].float()
+            if len(states) != len(tokens):
+                raise InputError(
+                    "The text encoders of this model do not read the same tokens, which context "
+                    "and the initialization “cross” need: turn these settings off."
+                )
+            is_word = [isinstance(token, tuple) for token in tokens]
+            is_text = [isinstance(token, int) and token not in special for token in tokens]
+            masks = (torch.tensor(m, device=states.device) for m in (is_word, is_text))
+            encoded.append(TextStates(states, *masks))
+        return encoded
+
+    def encode_pictures(self, pixels: Tensor) -> Tensor:
+        """See `FrozenModel`.
+
+        Raises:
+            InputError: the VAE belongs to another family.
+        """
+        self.close()
+        with torch.inference_mode():
+            encoded = self._vae.encode(pixels)
+            if encoded.shape[1] != self._channels:
+                raise InputError(
+                    f"The VAE gives latents of {encoded.shape[1]} channels, but the model takes "
+                    f"{self._channels}: connect the VAE that belongs to this model."
+                )
+            latents: Tensor = self._base.process_latent_in(encoded)
+        return (latents.squeeze(2) if self._has_frames else latents).clone()
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """See `FrozenModel`."""
+        self.close()
+        latents = latents.cpu().unsqueeze(2) if self._has_frames else latents.cpu()
+        with torch.inference_mode():
+            pixels: Tensor = self._vae.decode(self._base.process_latent_out(latents))
+        return pixels.flatten(0, -4).clone().float().cpu().clamp(0, 1)
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: list[dict[str, Any]]
+    ) -> Tensor:
+        """See `FrozenModel`."""
+        self._hold_still()
+        return self._network.predict(noisy, timesteps, conditioning)
+
+    def _hold_still(self) -> None:
+        """Have the host load everything, then keep it where it is until `close`."""
+        if self._is_open:
+            return
+        encoder, text_model = self._clip.patcher, self._clip.cond_stage_model
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(
+                [self._model, encoder], memory_required=self._budget.needed, force_full_load=True
+            )
+        stack = self._open
+        try:
+            stack.enter_context(differentiable(self._base, self.device))
+            wide = torch.float32 if self._budget.wide_text else None
+            stack.enter_context(differentiable(text_model, encoder.load_device, wide))
+            stack.enter_context(raw_output(self._base))
+            stack.enter_context(training_flag())
+            if self._budget.checkpointing:
+                stack.enter_context(checkpointed(self._base.diffusion_model))
+            if self._budget.text_checkpointing:
+                stack.enter_context(checkpointed(text_model))
+            text_model.reset_clip_options()
+            stack.callback(text_model.reset_clip_options)
+            if self._clip.layer_idx is not None:
+                text_model.set_clip_options({"layer": self._clip.layer_idx})
+            text_model.set_clip_options({"execution_device": encoder.load_device})
+        except BaseException:
+            stack.close()
+            raise
+        self._is_open = True

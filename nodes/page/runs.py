@@ -1,0 +1,77 @@
+"""The runs of this host: where they are kept, and how the page hears of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import folder_paths
+
+from ...trainer.learning.loop import Progress
+from ...trainer.runs.live import LiveRun, LiveRuns
+from ...trainer.runs.report import RunReport
+from ...trainer.runs.run_folder import LossRow
+from ..host.execution import progress_bar, raise_if_cancelled
+
+RUNS = LiveRuns()
+"""Those that go on in this process."""
+
+EVENT = "textual_inversion.run"
+"""The message to every open page that a run has changed: its id, and its owner."""
+
+SECONDS_BETWEEN_MESSAGES = 0.25
+
+
+def runs_folder() -> Path:
+    """The folder of all runs, below the host's output; it need not exist yet."""
+    return Path(folder_paths.get_output_directory()) / "textual_inversion"
+
+
+class NodeDisplay:
+    """A run on the page: the node's progress bar, its text, and the chart.
+
+    Below what is said, the text has what the report has found to be unusual.
+    """
+
+    def __init__(self, run: LiveRun, node_id: str) -> None:
+        self._run = run
+        self._report: RunReport | None = None
+        self._node_id = node_id
+        self._bar = progress_bar(run.steps)
+        self._said = 0.0
+
+    def begin(self, report: RunReport, step: int) -> None:
+        """See `trainer.runs.training.Display`."""
+        self._report = report
+        self.say(f"going on from step {step}" if step else "encoding the pictures")
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+        from server import PromptServer
+
+        self._said = time.monotonic()
+        self._run.message = text
+        notes = self._report.notes if self._report else []
+        PromptServer.instance.send_progress_text("\n".join([text, *notes]), self._node_id)
+        self.announce()
+
+    def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
+        """Show a step; messages not too often, as every open page gets them."""
+        self._run.add(row, progress)
+        self._bar.update_absolute(progress.step)
+        late = time.monotonic() - self._said > SECONDS_BETWEEN_MESSAGES
+        if late or progress.step == progress.steps:
+            self.say(str(progress))
+        raise_if_cancelled()
+
+    def take_requests(self) -> frozenset[str]:
+        """See `trainer.runs.training.Display`."""
+        return self._run.take_requests()
+
+    def announce(self) -> None:
+        """Tell every open page to ask for what is new."""
+        from server import PromptServer
+
+        run = {"id": self._run.folder.id, "owner": self._run.owner}
+        PromptServer.instance.send_sync(EVENT, run)

@@ -1,0 +1,223 @@
+"""What the commands that train have in common: their options, and the model these name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.picture_folder import CAPTIONS
+from ..diffusers_model.loading import silence_libraries
+from ..diffusers_model.model import DiffusersModel
+from ..embeddings.embedding import Embedding
+from ..errors import InputError
+from ..files.refused import Refused
+from ..files.writing import FORMATS
+from ..model import FrozenModel
+from ..presets import HELP, NONE, PRESETS, with_preset
+from ..prompts import read_templates
+from ..settings import Settings, described_fields
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit codes; the last is what shells expect after Ctrl-C."""
+
+_SHORT = {"init_words": ["--init"]}
+"""Further names of options."""
+
+DEFAULT = " (default: %(default)s)"
+
+
+def add_files(parser: argparse.ArgumentParser) -> Any:
+    """Add where the model, captions and templates come from, and where words go.
+
+    Returns:
+        the group of these options, for more of them.
+    """
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--model", required=True, help="A diffusers folder, or a .safetensors checkpoint."
+    )
+    files.add_argument(
+        "--captions",
+        choices=CAPTIONS,
+        default=CAPTIONS[0],
+        help="Where captions come from: the text files beside the pictures; or those and, where "
+        "there is none, the names of the pictures; or nowhere" + DEFAULT,
+    )
+    files.add_argument(
+        "--template-file",
+        type=Path,
+        help="A text file of templates, or a folder of such files as A1111 has them, in place of "
+        "--templates.",
+    )
+    files.add_argument(
+        "--output", type=Path, default=Path(), help="Where the file goes (default: here)."
+    )
+    files.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=next(iter(FORMATS)),
+        help="; ".join(f"{key}: {form.help}" for key, form in FORMATS.items()) + DEFAULT,
+    )
+    files.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
+    files.add_argument(
+        "--config",
+        type=Path,
+        help="For a .safetensors checkpoint: a diffusers folder of the same family, from which "
+        "the configuration is taken instead of from the internet.",
+    )
+    return files
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add on what and how the network computes."""
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", help="Such as cuda, mps or cpu; the best there is if not set.")
+    machine.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="In which the network computes; float32 on a CPU and 16 bits on a GPU if not set.",
+    )
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, kind: type[Settings], *, named: bool = True
+) -> None:
+    """Add a kind of settings, with their own words as help; without the name, if not `named`."""
+    parser.set_defaults(kind=kind)
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--preset",
+        choices=[NONE, *PRESETS],
+        default=NONE,
+        help=HELP.replace("%", "%%") + " Options given here count more" + DEFAULT + ".",
+    )
+    for field, choice in described_fields(kind):
+        # Absent where they are not given, so that a preset's take their place.
+        option: dict[str, Any] = {
+            "dest": field.name,
+            "default": argparse.SUPPRESS,
+            "help": choice.help.replace("%", "%%"),
+        }
+        if isinstance(field.default, bool):
+            option["action"] = argparse.BooleanOptionalAction
+        else:
+            option["type"] = type(field.default)
+            option["choices"] = choice.options
+            option["help"] += f" (default: {field.default})" if field.default != "" else ""
+        if field.name == "name":
+            if not named:
+                continue
+            option |= {"required": True, "help": choice.help}
+        names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
+        group.add_argument(*names, **option)
+
+
+def settings_of(options: argparse.Namespace, **changes: object) -> Settings:
+    """The settings that the options name.
+
+    Args:
+        options: parsed.
+        changes: settings that take the place of the options'.
+
+    Raises:
+        InputError: one of them cannot be used, or the template file cannot be read.
+    """
+    if options.template_file is not None:
+        options.templates = read_templates(options.template_file)
+    names = {field.name for field, _ in described_fields(options.kind)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    settings: Settings = options.kind(**{**with_preset(options.preset, {}), **given, **changes})
+    return settings
+
+
+def file_of(options: argparse.Namespace, name: str) -> Path:
+    """The file of a word, in the folder and the format that the options name."""
+    folder: Path = options.output
+    return folder / f"{name}{FORMATS[options.format].suffix}"
+
+
+def target_of(options: argparse.Namespace, name: str) -> Path:
+    """The file to write, once it is known that it can be.
+
+    Raises:
+        InputError: it exists, or its folder cannot be made.
+    """
+    make_output(options)
+    target = file_of(options, name)
+    if target.exists() and not options.overwrite:
+        raise InputError(f"“{target}” exists already: choose another --name, or add --overwrite.")
+    return target
+
+
+def make_output(options: argparse.Namespace) -> None:
+    """Make the folder for files.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder: Path = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder “{folder}” cannot be made ({error.strerror}): choose another --output."
+        ) from error
+
+
+def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:
+    """The model that the options name, on the device that they name."""
+    device = device_of(options.device)
+    dtype = DTYPES[options.dtype] if options.dtype else _best_dtype(device)
+    silence_libraries()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return DiffusersModel.from_pretrained(
+            options.model, device, dtype, options.config, checkpointing=settings.checkpointing
+        )
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of this name; the best there is if it has none.
+
+    Of several GPUs, each process that `torchrun` started takes its own.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name is None:
+        accelerators = (("cuda", torch.cuda), ("mps", torch.backends.mps))
+        name = next((n for n, backend in accelerators if backend.is_available()), "cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"The device “{name}” is not there: leave --device out to take the best there is."
+        ) from error
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def refuse_unwritable(model: FrozenModel, format: str) -> None:
+    """Find out before training whether the format holds what will be learned."""
+    trial = Embedding("word", {e.key: e.vocabulary[:1] for e in model.text_encoders})
+    try:
+        FORMATS[format].encode(trial)
+    except Refused as reason:
+        raise InputError(f"A word for this model {reason}") from None

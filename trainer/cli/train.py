@@ -1,0 +1,234 @@
+"""The commands `train` and `train-negative`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.picture_folder import read_folders
+from ..data.pictures import Picture
+from ..embeddings.embedding import Embedding
+from ..files.reading import read_embedding
+from ..files.writing import write_embedding
+from ..learning.distributed import ALONE, Processes, joined
+from ..learning.loop import Progress, train
+from ..learning.negative_objectives import objective_of
+from ..model import FrozenModel
+from ..runs.report import RunReport
+from ..runs.run import Run, fingerprints, open_run
+from ..runs.run_folder import LossRow
+from ..runs.training import Destination, train_and_save
+from ..settings import NegativeSettings, Settings
+from .options import (
+    add_files,
+    add_machine,
+    add_settings,
+    load_model,
+    refuse_unwritable,
+    settings_of,
+    target_of,
+)
+
+FOLDER_HELP = (
+    "A text file of the same name beside a picture is its caption; for cat.jpg, a picture "
+    "cat-mask.png is its mask, white where to learn."
+)
+
+
+def add_train(commands: Any) -> None:
+    """Add the command to the parser of `textual-inversion`."""
+    parser = commands.add_parser(
+        "train",
+        help="learn a word from a folder of pictures",
+        description="Learn a word from a folder of pictures and write it as an embedding file. "
+        + FOLDER_HELP,
+        allow_abbrev=False,
+    )
+    _add_training(parser, Settings)
+
+
+def add_train_negative(commands: Any) -> None:
+    """Add the command to the parser of `textual-inversion`."""
+    parser = commands.add_parser(
+        "train-negative",
+        help="learn a word for negative prompts",
+        description="Learn a word for negative prompts from a folder of pictures: bad ones, good "
+        "ones with captions, or a pair of words. Write it as an embedding file that says that it "
+        f"is a negative. {FOLDER_HELP}",
+        allow_abbrev=False,
+    )
+    _add_training(parser, NegativeSettings)
+
+
+def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
+    """Add the options of a training, which are those of a kind of settings."""
+    parser.set_defaults(run=_run_train)
+    files = add_files(parser)
+    files.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
+    files.add_argument(
+        "--unlike-images",
+        type=Path,
+        help="A folder of pictures of what the word does not mean, such as other things of its "
+        "kind or the same places without it: what they share with the others is not learned.",
+    )
+    files.add_argument("--start-from", type=Path, help="An embedding to go on from.")
+    files.add_argument(
+        "--run",
+        "--run-folder",
+        dest="run_folder",
+        type=Path,
+        help="A folder in which the run is kept: losses, previews, and checkpoints from which the "
+        "same command goes on when it was cut short. Under torchrun write --run-folder, because it "
+        "takes --run for an option of its own.",
+    )
+    add_machine(parser)
+    add_settings(parser, kind)
+
+
+def _run_train(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+    names = objective_of(settings).names(settings.name)
+    target, *_ = [target_of(options, name) for name in names]
+    pictures = read_folders(options.images, options.unlike_images, options.captions)
+    start = None if options.start_from is None else read_embedding(options.start_from)
+    model = load_model(options, settings)
+    refuse_unwritable(model, options.format)
+
+    with joined(model.device) as processes, ExitStack() as stack:
+        run: Run | None = None
+        if options.run_folder is not None and processes.leads:
+            fingerprint = fingerprints(model, pictures, start)
+            run = stack.enter_context(open_run(options.run_folder, settings, fingerprint))
+            print(run.folder.path)
+        resume = processes.agree(run.state if run else None)
+        if not processes.leads:
+            deque(train(model, pictures, settings, start, resume, processes), maxlen=0)
+            return 0
+        train_to_file(
+            model,
+            pictures,
+            settings,
+            target,
+            overwrite=options.overwrite,
+            start=start,
+            run=run,
+            processes=processes,
+        )
+    return 0
+
+
+def train_to_file(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    target: Path,
+    *,
+    overwrite: bool,
+    start: Embedding | None = None,
+    run: Run | None = None,
+    processes: Processes = ALONE,
+    bar_place: int = 0,
+) -> None:
+    """Train with a bar; the word, its preview and what an ended run leaves go beside `target`.
+
+    Args:
+        model: see `train_and_save`.
+        pictures: see `train_and_save`.
+        settings: see `train_and_save`.
+        target: the file of the word, whose suffix chooses the format.
+        overwrite: whether it may replace a file.
+        start: see `train_and_save`.
+        run: see `train_and_save`.
+        processes: see `train_and_save`.
+        bar_place: line of the bar in the terminal, where several processes have one.
+    """
+    told: set[Path] = set()
+
+    def write(word: Embedding, replace: bool) -> None:
+        path = target.with_name(f"{word.name}{target.suffix}")
+        write_embedding(word, path, overwrite=replace)
+        if path not in told:
+            print(path)
+        told.add(path)
+
+    with TerminalDisplay(settings, bar_place) as display:
+        trained = train_and_save(
+            model,
+            pictures,
+            settings,
+            display,
+            Destination(write, overwrite=overwrite),
+            start,
+            run,
+            processes,
+        )
+    if settings.previews:
+        picture = target.with_name(f"{settings.name}.preview.png")
+        pixels = (trained.preview * 255).round().byte().numpy()
+        Image.fromarray(pixels).save(picture)
+        print(picture)
+    if trained.report.learned:
+        print(trained.report.learned, file=sys.stderr)
+
+
+class TerminalDisplay:
+    """A bar, with what is found out printed above it; see `runs.training.Display`.
+
+    Args:
+        settings: of the run.
+        place: line of the bar in the terminal.
+    """
+
+    def __init__(self, settings: Settings, place: int = 0) -> None:
+        self._settings, self._place = settings, place
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> TerminalDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def begin(self, report: RunReport, step: int) -> None:
+        """See `Display`."""
+        for note in report.notes:
+            print(note, file=sys.stderr)
+        self._bar = tqdm(
+            total=self._settings.steps,
+            initial=step,
+            desc=self._settings.name,
+            unit="step",
+            leave=False,
+            position=self._place,
+        )
+
+    def say(self, text: str) -> None:
+        """The bar says enough; what comes after the last step needs none."""
+        self._close()
+
+    def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
+        """See `Display`."""
+        if self._bar is None:
+            return
+        self._bar.leave = True  # no bar remains of a run that never began
+        for line in news:
+            self._bar.write(line, file=sys.stderr)
+        self._bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+        self._bar.update()
+
+    def take_requests(self) -> frozenset[str]:
+        """Nobody asks anything of a command, which Ctrl-C ends."""
+        return frozenset()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

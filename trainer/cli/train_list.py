@@ -1,0 +1,178 @@
+"""The command `train-list`: a word for each line of a table, spread over the processes."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.picture_folder import read_folders
+from ..diffusers_model.model import DiffusersModel
+from ..errors import InputError
+from ..learning.distributed import joined
+from ..learning.loop import DivergedError
+from ..settings import Settings, described_fields
+from .options import (
+    BAD_INPUT,
+    add_files,
+    add_machine,
+    add_settings,
+    file_of,
+    load_model,
+    make_output,
+    refuse_unwritable,
+    settings_of,
+)
+from .train import train_to_file
+
+FOLDERS = ("images", "unlike_images")
+"""Columns that name folders of pictures, from the table's own folder on."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: a word to learn.
+
+    Attributes:
+        settings: of its run; the name of the word is among them.
+        images: its folder of pictures.
+        unlike_images: a folder of pictures of what it does not mean, or None.
+    """
+
+    settings: Settings
+    images: Path
+    unlike_images: Path | None = None
+
+
+def add_train_list(commands: Any) -> None:
+    """Add the command to the parser of `textual-inversion`."""
+    parser = commands.add_parser(
+        "train-list",
+        help="learn many words, one for each line of a table",
+        description="Learn a word for each line of a table. Words whose files exist are left out, "
+        "so that the same command goes on after it was cut short. Started by torchrun, each "
+        "process learns words of its own.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_run_list)
+    files = add_files(parser)
+    files.add_argument(
+        "table",
+        type=Path,
+        help="A CSV file. Its columns are name, images (a folder of pictures, from the table's own "
+        "folder on) and, as far as they are wanted, unlike_images (another such folder) and any of "
+        "the settings, such as init_words; what it leaves out is taken from the options.",
+    )
+    add_machine(parser)
+    add_settings(parser, Settings, named=False)
+
+
+def _run_list(options: argparse.Namespace) -> int:
+    entries = read_table(options.table, options)
+    waiting = [e for e in entries if options.overwrite or not _is_done(options, e)]
+    if not waiting:
+        print("All words of the table are learned already.")
+        return 0
+    make_output(options)
+    model = load_model(options, waiting[0].settings)
+    refuse_unwritable(model, options.format)
+    with joined(model.device) as processes:
+        # The first process decides, because the others may see files that it has just written.
+        mine = processes.agree(waiting)[processes.rank :: processes.size]
+    failed = False
+    for entry in mine:
+        try:
+            _learn(options, model, entry, bar_place=processes.rank)
+        except (InputError, DivergedError) as error:
+            print(f"{entry.settings.name}: {error}", file=sys.stderr)
+            failed = True
+    return BAD_INPUT if failed else 0
+
+
+def _learn(
+    options: argparse.Namespace, model: DiffusersModel, entry: Entry, bar_place: int
+) -> None:
+    settings = entry.settings
+    train_to_file(
+        model,
+        read_folders(entry.images, entry.unlike_images, options.captions),
+        settings,
+        file_of(options, settings.name),
+        overwrite=options.overwrite,
+        bar_place=bar_place,
+    )
+
+
+def _is_done(options: argparse.Namespace, entry: Entry) -> bool:
+    return file_of(options, entry.settings.name).exists()
+
+
+def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
+    """The words that a table asks for.
+
+    Args:
+        path: a CSV file with a line of names above.
+        options: what the table leaves out.
+
+    Raises:
+        InputError: a file, a line or a value that cannot be used; the sentence names it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            lines = [(reader.line_num, line) for line in reader]
+            columns = list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"The table “{path}” cannot be read ({error}): give a CSV file in UTF-8."
+        ) from error
+    known = {f.name for f, _ in described_fields(Settings)} - {"checkpointing"} | {*FOLDERS}
+    for column in columns:
+        if column not in known:
+            raise InputError(
+                f"The table “{path.name}” has a column “{column}”: its columns are name, images, "
+                "unlike_images and any of the settings."
+            )
+    if not {"name", "images"} <= set(columns):
+        raise InputError(f"The table “{path.name}” needs the columns name and images.")
+    entries = [_entry(line, path.parent, options, f"line {number}") for number, line in lines]
+    names = [e.settings.name for e in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"The table “{path.name}” names “{name}” twice: each word once.")
+    return entries
+
+
+def _entry(
+    line: Mapping[str | None, Any], folder: Path, options: argparse.Namespace, place: str
+) -> Entry:
+    if None in line or None in line.values():
+        raise InputError(f"In the table, {place} has more or fewer cells than the first line.")
+    defaults = {f.name: f.default for f, _ in described_fields(Settings)}
+    changes = {
+        str(column): _value(text.strip(), defaults[str(column)], f"{column} in {place}")
+        for column, text in line.items()
+        if column not in FOLDERS and (text.strip() or column == "name")
+    }
+    images, unlike = (str(line.get(column) or "").strip() for column in FOLDERS)
+    try:
+        return Entry(
+            settings_of(options, **changes), folder / images, folder / unlike if unlike else None
+        )
+    except InputError as error:
+        raise InputError(f"In the table, {place}: {error}") from error
+
+
+def _value(text: str, default: Any, place: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"{place} is “{text}”: write true or false.")
+        return text.lower() == "true"
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise InputError(f"{place} is “{text}”, where a number is needed.") from None

@@ -1,0 +1,59 @@
+"""Prompts as CLIP reads them: chunks of fixed length, with places kept for the word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+WHOLE_BELOW = 8
+"""Groups of fewer tokens are never split over two chunks (`max_word_length` of ComfyUI)."""
+
+
+@dataclass(frozen=True)
+class ChunkFormat:
+    """How an encoder wants its tokens: ids around a text, and tokens in all."""
+
+    start: int
+    end: int
+    pad: int
+    length: int
+
+
+def chunk_rows(
+    groups: Iterable[Sequence[int] | None], num_vectors: int, form: ChunkFormat
+) -> list[list[int]]:
+    """Lay tokens out in as many chunks as they need, as ComfyUI's `SDTokenizer` does.
+
+    The place kept for the word's vector i holds `~i`, a negative number.
+
+    Returns:
+        at least one row, each of `form.length` numbers.
+    """
+    word = [~i for i in range(num_vectors)]
+    room = form.length - 2
+    rows: list[list[int]] = [[]]
+    for group in groups:
+        tokens = word if group is None else group
+        if len(tokens) < WHOLE_BELOW and len(rows[-1]) + len(tokens) > room:
+            rows.append([])
+        for token in tokens:
+            if len(rows[-1]) == room:
+                rows.append([])
+            rows[-1].append(token)
+    return [[form.start, *r, form.end, *[form.pad] * (room - len(r))] for r in rows]
+
+
+def place_vectors(embedded: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
+    """Put the word's vectors into the places kept for them, differentiably.
+
+    Args:
+        embedded: the tokens as their rows of the vocabulary, [chunks, length, width].
+        tokens: rows of `chunk_rows`, [chunks, length].
+        vectors: [vectors, width].
+    """
+    kept = tokens < 0
+    rows = vectors.to(embedded)[torch.where(kept, ~tokens, 0)]
+    return torch.where(kept[..., None], rows, embedded)

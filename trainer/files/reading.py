@@ -1,0 +1,212 @@
+"""Reading and writing embeddings in the formats that people share.
+
+Nothing in a file is ever run, and no file can ask for much more memory than its own size. See
+`layouts` for the tools whose files are understood, `encoding` for the formats that are written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import safe_open
+
+from ..embeddings.embedding import Embedding
+from ..errors import InputError
+from .layouts import Content, Labelled, Words, by_encoder, find_words
+from .picture_files import read_picture
+from .refused import DAMAGED, Refused
+from .torch_files import read_torch_file
+
+MAX_HEADER = 2 * 1024 * 1024
+"""Bytes of a safetensors file's header, in which its metadata is."""
+
+
+def read_embedding(path: Path, name: str | None = None) -> Embedding:
+    """Read an embedding from any of the known formats.
+
+    Args:
+        path: a .safetensors, .pt, .bin, .pti, .png or .webp file.
+        name: which word, where a file holds several (a LoRA with words); else the name that
+            the embedding gets instead of the file's.
+
+    Returns:
+        the embedding with float32 vectors. Where diffusers wrote one file for each encoder of
+        SDXL (`x` and `x_2`), the vectors of both.
+
+    Raises:
+        InputError: there is no such file, or nothing in it can be used; the sentence says
+            what it is instead, and what to do.
+    """
+    with _refusals_of(path):
+        words, metadata = _read_words(path)
+        word = _choose(words, name)
+        other_half = _other_half(path, word, words[word])
+        vectors = by_encoder([*words[word], *other_half])
+    ((base, _, steps),) = _HALF.findall(path.stem)
+    stem = f"{base}{steps}" if other_half else path.stem
+    in_file = _plain(word) if len(words) > 1 or base == _GENERIC_STEM else ""
+    return Embedding(_plain(name or "") or in_file or stem, vectors, metadata)
+
+
+def read_words(path: Path) -> list[str]:
+    """The words in a file, each a `name` for `read_embedding`; one for most files.
+
+    Raises:
+        InputError: as `read_embedding`, except for what only the values tell.
+    """
+    with _refusals_of(path):
+        return [_plain(word) or path.stem for word in _read_words(path)[0]]
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The text in a safetensors file's header; nothing else of it is read.
+
+    Returns:
+        {} for files of other formats, and for those that cannot be read.
+    """
+    if path.suffix.lower() not in _SAFETENSORS:
+        return {}
+    # Whoever reads the embedding is told what is wrong with it.
+    with contextlib.suppress(Exception), path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size <= MAX_HEADER:
+            notes = json.loads(file.read(size)).get("__metadata__", {})
+            return {key: value for key, value in notes.items() if isinstance(value, str)}
+    return {}
+
+
+_SAFETENSORS = frozenset({".safetensors", ".pti"})
+_TORCH = frozenset({".pt", ".bin"})
+PICTURE_SUFFIXES = frozenset({".png", ".webp"})
+READABLE_SUFFIXES = _SAFETENSORS | _TORCH | PICTURE_SUFFIXES
+"""The suffixes of files that `read_embedding` tries, in lower case."""
+
+_GENERIC_STEM = "learned_embeds"
+"""The name that diffusers gives to every file; the word inside tells more."""
+
+_HALF = re.compile(r"\A(.*?)(_2)?(-steps-[0-9]+)?\Z", re.DOTALL)
+"""How diffusers names files: `_2` for SDXL's second encoder; the steps, if there were more."""
+
+_MEGABYTE = 1024 * 1024
+_MAX_TENSORS = 10_000
+_MAX_TORCH = 17 * _MEGABYTE
+_MAX_PICTURE = 64 * _MEGABYTE
+_LORA_OR_MODEL = "has too many parts for an embedding: it is a LoRA or a model."
+_OTHER_SUFFIXES: Mapping[str, str] = {
+    ".optim": "is the state of an optimizer: choose the file of the same name without “.optim”.",
+    ".ckpt": "is a model, not an embedding: load it with a checkpoint loader.",
+    ".gguf": "is a model, not an embedding: load it with a checkpoint loader.",
+    ".jxl": "is a JPEG XL picture, which cannot be read here: convert it to PNG without loss.",
+    ".avif": "is an AVIF picture, which cannot be read here: convert it to PNG without loss.",
+    ".jpg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
+    ".jpeg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
+}
+
+
+@contextmanager
+def _refusals_of(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into a sentence that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Refused as reason:
+        raise InputError(f"“{path.name}” {reason}") from None
+    except OSError as error:
+        # Pillow's complaints about content are of this type too, without a number.
+        cause = DAMAGED if error.errno is None else f"cannot be read: {error.strerror}."
+        raise InputError(f"“{path.name}” {cause}") from error
+    except Exception as error:
+        # Parsers meet hostile bytes here, and each complains in many types of its own.
+        raise InputError(f"“{path.name}” {DAMAGED}") from error
+
+
+def _read_words(path: Path) -> tuple[Words, dict[str, str]]:
+    if path.is_dir():
+        raise Refused("is a folder: choose a file in it.")
+    if not path.is_file():
+        raise Refused("does not exist: choose another file.")
+    content = _read_content(path)
+    return find_words(content), _metadata(content)
+
+
+def _read_content(path: Path) -> Content:
+    suffix = path.suffix.lower()
+    if suffix in _SAFETENSORS:
+        return _read_safetensors(path)
+    if suffix in _TORCH:
+        return Content(read_torch_file(_read_bytes(path, _MAX_TORCH)))
+    if suffix in PICTURE_SUFFIXES:
+        if Path(path.stem).suffix.lower() == ".preview":
+            raise Refused("is a preview picture: choose the file that it belongs to.")
+        return Content(read_picture(_read_bytes(path, _MAX_PICTURE)))
+    known = ", ".join(sorted(READABLE_SUFFIXES))
+    raise Refused(_OTHER_SUFFIXES.get(suffix, f"is not an embedding file: choose one of {known}."))
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise Refused(
+            f"has more than {limit // _MEGABYTE} MB, so it is no embedding: it may be a model."
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> Content:
+    """Any size of file: the tensors are windows into it, read when their values are."""
+    with path.open("rb") as start:
+        header_size = int.from_bytes(start.read(8), "little")
+    if header_size > path.stat().st_size:
+        raise Refused(DAMAGED)
+    if header_size > MAX_HEADER:
+        raise Refused(_LORA_OR_MODEL)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        keys = file.keys()
+        if len(keys) > _MAX_TENSORS:
+            raise Refused(_LORA_OR_MODEL)
+        return Content({key: file.get_tensor(key) for key in keys}, file.metadata() or {})
+
+
+def _metadata(content: Content) -> dict[str, str]:
+    """The text of a safetensors file, or what AUTOMATIC1111 notes in its dictionary."""
+    tree = content.tree if isinstance(content.tree, dict) else {}
+    noted = {key: tree.get(key) for key in ("name", "step", "sd_checkpoint", "sd_checkpoint_name")}
+    return {
+        **{key: str(value) for key, value in noted.items() if isinstance(value, (str, int))},
+        **content.metadata,
+    }
+
+
+def _choose(words: Words, name: str | None) -> str:
+    if len(words) == 1:
+        return next(iter(words))
+    for word in words:
+        if name is not None and _plain(name) == _plain(word):
+            return word
+    shown = (re.sub(r"\s+", " ", _plain(word))[:30] for word in sorted(words)[:6])
+    choices = ", ".join(f"“{word}”" for word in shown)
+    more = ", …" if len(words) > 6 else ""
+    raise Refused(f"holds {len(words)} words: choose one of {choices}{more} by name.")
+
+
+def _plain(word: str) -> str:
+    return word.strip("<>")
+
+
+def _other_half(path: Path, word: str, labelled: Labelled) -> Labelled:
+    """What diffusers saved of the same word for the other encoder of SDXL, in the file beside."""
+    ((base, second, steps),) = _HALF.findall(path.stem)
+    other = path.with_stem(f"{base}{'' if second else '_2'}{steps}")
+    if not word.strip("*") or not other.is_file():
+        return []
+    with _refusals_of(other):
+        found = _read_words(other)[0].get(word, [])
+    pair = sorted(tensor.shape[-1] for _, tensor in (*labelled, *found))
+    return found if pair == [768, 1280] and len(found) == 1 else []

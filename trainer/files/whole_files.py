@@ -1,0 +1,58 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import IO
+
+from ..errors import InputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write or replace a file so that nobody, ever, sees a part of it.
+
+    Under a temporary name first, then on the disk for sure, then renamed; whatever ends the
+    process in between leaves the old file as it was.
+
+    Raises:
+        InputError: the disk refuses; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            sync(file)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(
+            f"“{path.name}” cannot be written ({error.strerror}): check the folder, its rights "
+            "and the space on the disk."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(file: IO[bytes] | IO[str]) -> None:
+    """Have the disk hold what was written to an open file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what `write_whole` could not rename any more because its process was killed."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name too survives a power cut; Windows needs and allows nothing of the kind."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,211 @@
+"""The training loop: one generator, one objective.
+
+The caller drives it, draws what it likes from each value, and cancels by closing it:
+
+    for progress in train(model, pictures, settings):
+        print(progress.step, progress.loss)
+    word = progress.kept
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..data.pictures import Picture, meant
+from ..embeddings.embedding import Embedding, row_count
+from ..errors import InputError
+from ..model import FrozenModel
+from ..settings import Settings
+from .diagnostics import Diagnostics, diagnose, has_settled
+from .distributed import ALONE, Processes
+from .initial import from_captions, learning_encoders
+from .losses import StepLosses
+from .negative_objectives import objective_of
+from .run_metadata import run_metadata, step_metadata
+from .state import History, Stateful, TrainingState
+from .vectors import TrainedVectors
+
+SMOOTHING = 0.98
+"""Weight of the past in the smoothed loss: an average over about 50 steps."""
+
+
+class DivergedError(RuntimeError):
+    """The loss or its gradient stopped being a number.
+
+    Attributes:
+        last_good: the embedding after the last step that was sound, or None where
+            not a single step was.
+    """
+
+    __module__ = "textual_inversion"
+
+    def __init__(self, message: str, last_good: Embedding | None) -> None:
+        super().__init__(message)
+        self.last_good = last_good
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a step.
+
+    Attributes:
+        step: steps done, from 1.
+        steps: steps in all.
+        loss: of this step; noisy, because timestep and noise are drawn anew.
+        smoothed_loss: its running average.
+        evaluation: the loss on a fixed batch, which falls as the word is learned; None at
+            steps where it was not measured.
+        diagnostics: what else was found out then.
+        learning_rate: of this step.
+        norms: encoder key -> mean norm of the vectors (a vocabulary row of CLIP-L has
+            about 0.4).
+        seconds: since the first step began.
+        last: the embedding after this step.
+        best: the embedding whose evaluation was lowest so far; the last one before the
+            first evaluation.
+        kept: the one of the two that the settings ask for.
+        state: with which `train` goes on from here.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    smoothed_loss: float
+    evaluation: float | None
+    diagnostics: Diagnostics | None
+    learning_rate: float
+    norms: Mapping[str, float]
+    seconds: float
+    last: Embedding
+    best: Embedding
+    kept: Embedding
+    state: TrainingState
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the pace so far."""
+        return self.seconds / self.step * (self.steps - self.step)
+
+    def __str__(self) -> str:
+        left = self.seconds_left
+        clock = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+        return f"step {self.step}/{self.steps} · loss {self.smoothed_loss:.4f} · {clock} left"
+
+
+def train(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    start: Embedding | None = None,
+    resume: TrainingState | None = None,
+    processes: Processes = ALONE,
+) -> Iterator[Progress]:
+    """Learn a word from pictures by textual inversion (arXiv 2208.01618).
+
+    With `NegativeSettings`, learn one for negative prompts, or a pair (see `negative_objectives`).
+    Nothing but the word's vectors is trained. All random choices of a step depend on the
+    seed and the number of the step alone and are drawn on the CPU, so that a run gives the
+    same word on any device, as far as its arithmetic does.
+
+    Args:
+        model: the frozen model.
+        pictures: what to learn from; those that are `unlike` keep the word from meaning them.
+        settings: how.
+        start: an embedding to go on from, instead of `settings.init_words`.
+        resume: a state of a run with the same model, pictures, settings and start. On a CPU
+            the rest of the run is the same to the bit as if it had never stopped.
+        processes: the processes that compute each step together, all called alike.
+
+    Yields:
+        a `Progress` after every step.
+
+    Raises:
+        InputError: pictures, captions, words, `start` or `resume` cannot be used; before any
+            step.
+        DivergedError: the loss is no number any more; it carries the last good embedding.
+    """
+    processes.check(settings)
+    objective = objective_of(settings)
+    initial = objective.initial(model, settings, start)
+    learning = learning_encoders(model.text_encoders, settings.encoders)
+    step_losses = StepLosses(model, pictures, settings, objective, processes)
+    step_losses.tokenize(initial)  # before the first step, where a bad prompt costs no time
+    if settings.initialization == "captions" and start is None:
+        captions = [picture.caption or "" for picture in meant(pictures)]
+        initial = from_captions(model, settings, captions, step_losses.evaluate)
+    notes = {**run_metadata(model, settings, pictures, start), **objective.notes}
+    half = model.compute_dtype == torch.float16
+    trained, history = TrainedVectors(initial, learning, settings, model.device, half), History()
+    # All that one step hands to the next.
+    parts: dict[str, Stateful] = {**trained.parts, "record": history}
+    if resume is not None:
+        resume.restore(parts)
+        if resume.step >= settings.steps:
+            raise InputError(f"This run has made all of its {settings.steps} steps: start anew.")
+    first = resume.step if resume else 0
+    started = time.monotonic() - history.seconds
+    good: Embedding | None = None  # the last one whose loss is known to be a number
+    every = max(1, settings.steps // max(1, settings.evaluations))
+    for step in range(first, settings.steps):
+        rows = trained.rows(step)
+        total = 0.0
+        for loss in step_losses.losses(step, rows, trained.anchors):
+            trained.backward(loss)
+            total += loss.item()
+        total = trained.share(processes, total)
+        if not math.isfinite(total):
+            raise _diverged(step, good)
+        good = history.last
+        if not trained.update(step):
+            raise _diverged(step, good)
+
+        history.smoothed = (
+            total if step == 0 else SMOOTHING * history.smoothed + (1 - SMOOTHING) * total
+        )
+        learned = trained.learned(step)
+        norms = {k: v.norm(dim=1).mean().item() for k, v in learned.items()}
+        metadata = {**notes, **step_metadata(step + 1, history.smoothed)}
+        last = Embedding(settings.name, learned, metadata)
+        evaluation, diagnostics = None, None
+        if settings.evaluations and ((step + 1) % every == 0 or step + 1 == settings.steps):
+            losses, noise_levels = step_losses.evaluate(learned), step_losses.noise_levels
+            evaluation = sum(losses) / len(losses)
+            diagnostics = diagnose(
+                step + 1, noise_levels, losses, history.smoothed, last, initial, model.text_encoders
+            )
+        history.remember(last, evaluation)
+        complete = row_count(rows) == row_count(initial)
+        settled = settings.stop_early and complete and has_settled(history.evaluations)
+        history.seconds = time.monotonic() - started
+        best = history.best or last
+        yield Progress(
+            step=step + 1,
+            steps=step + 1 if settled else settings.steps,
+            loss=total,
+            smoothed_loss=history.smoothed,
+            evaluation=evaluation,
+            diagnostics=diagnostics,
+            learning_rate=trained.rate(step),
+            norms=norms,
+            seconds=history.seconds,
+            last=last,
+            best=best,
+            kept=best if settings.keep == "best" else last,
+            state=TrainingState.of(step + 1, parts),
+        )
+        if settled:
+            return
+
+
+def _diverged(step: int, good: Embedding | None) -> DivergedError:
+    kept = "the last vectors that were sound are kept" if good else "there is nothing to keep"
+    return DivergedError(
+        f"The loss was no longer a number at step {step + 1}; {kept}. Lower the learning rate, "
+        "or use a model in bf16 or fp32 if it is fp16.",
+        good,
+    )

@@ -1,0 +1,119 @@
+"""The vectors that are being learned, and how a gradient moves them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from ..embeddings.embedding import Rows, row_count
+from ..methods.averaging import Average
+from ..methods.learning_rate import parse_learning_rate
+from ..methods.optimizers import learned_values, make_optimizer, pull_back, restore_lengths
+from ..model import TextEncoder
+from ..settings import Settings
+from .distributed import Processes
+from .state import Stateful
+
+
+class TrainedVectors:
+    """Rows of vectors under way, as the settings say.
+
+    Attributes:
+        anchors: encoder key -> [vectors, width]: where they began.
+        rate: step, counted from 0 -> its learning rate.
+        parts: all that one step hands to the next.
+
+    Args:
+        initial: encoder key -> float32 [vectors, width].
+        learning: the encoders whose rows learn; the others' stay as they are.
+        settings: of the run.
+        device: where the rows are wanted.
+        half: whether the network computes in float16, which needs loss scaling.
+
+    Raises:
+        InputError: the optimiser's package is not installed.
+    """
+
+    def __init__(
+        self,
+        initial: Rows,
+        learning: Mapping[str, TextEncoder],
+        settings: Settings,
+        device: torch.device,
+        half: bool,
+    ) -> None:
+        self._settings = settings
+        self.anchors = {key: rows.to(device) for key, rows in initial.items()}
+        parameters = torch.nn.ParameterDict(
+            {key: torch.nn.Parameter(rows.clone()) for key, rows in self.anchors.items()}
+        )
+        self._rows: dict[str, Tensor] = dict(parameters.items())
+        for key, rows in self._rows.items():
+            rows.requires_grad_(key in learning)
+        self._lengths = {k: rows.norm(dim=1, keepdim=True) for k, rows in self.anchors.items()}
+        self.rate = parse_learning_rate(settings.learning_rate, settings.schedule, settings.steps)
+        # A rate is meant for CLIP's rows: where they are longer, steps are as much longer. An
+        # angle is the same for any, and Prodigy finds the rate by itself.
+        scaled = settings.optimizer not in ("sphere", "prodigy")
+        groups = [
+            {"params": [self._rows[key]], "scale": encoder.rate_scale if scaled else 1.0}
+            for key, encoder in learning.items()
+        ]
+        self._optimizer = make_optimizer(settings.optimizer, groups, self.rate(0))
+        # Gradients of a half-precision network are too small for its number format: scale the
+        # loss up before, the gradients down after, and skip a step that overflows.
+        self._scaler = GradScaler(device.type, init_scale=2.0**14, enabled=half)
+        fixed = self._lengths if settings.fixed_length else None
+        self._average = Average(settings.averaging, settings.steps, fixed)
+        self.parts: dict[str, Stateful] = {
+            "vectors": parameters,
+            "optimizer": self._optimizer,
+            "scaler": self._scaler,
+            "average": self._average,
+        }
+
+    def count(self, step: int) -> int:
+        """How many rows are in use at a step; progressive ones are all there at half-time."""
+        whole = row_count(self._rows)
+        if not self._settings.progressive:
+            return whole
+        return min(whole, 1 + 2 * step * (whole - 1) // max(1, self._settings.steps - 1))
+
+    def rows(self, step: int) -> dict[str, Tensor]:
+        """The rows in use at a step, to compute a loss with: encoder key -> [vectors, width]."""
+        return {key: rows[: self.count(step)] for key, rows in self._rows.items()}
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss to that of the step."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def share(self, processes: Processes, loss: float) -> float:
+        """Average gradient and loss over the processes that compute the step."""
+        return processes.average(loss, self._rows.values())
+
+    def update(self, step: int) -> bool:
+        """Take the step; False where the gradient is no number, or never becomes one."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate(step) * group["scale"]
+        self._scaler.unscale_(self._optimizer)
+        limit = self._settings.clip_gradient or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self._rows.values(), limit)
+        if not self._scaler.is_enabled() and not torch.isfinite(norm):
+            return False
+        pull_back(self._rows, self.anchors, self._settings.pull)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        if self._settings.renorm:
+            restore_lengths(self._rows, self._lengths)
+        return not self._scaler.is_enabled() or self._scaler.get_scale() >= 1
+
+    def learned(self, step: int) -> dict[str, Tensor]:
+        """What has been learned after a step, in tensors of its own; ask once for each step."""
+        with learned_values(self._optimizer):
+            averaged = self._average.update(step, self._rows)
+        return {key: rows[: self.count(step)] for key, rows in averaged.items()}

@@ -1,0 +1,130 @@
+"""One picture that shows what a word has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data.pictures import Picture, fit, meant
+from ..embeddings.embedding import Embedding
+from ..learning.negative_objectives import objective_of
+from ..methods.sampler import sample
+from ..model import FrozenModel
+from ..settings import Settings
+
+WITHOUT_PREVIEWS = 4
+"""How many training pictures are shown where nothing is drawn."""
+
+LARGEST_CELL = 512
+GAP = 8
+
+
+def draw_previews(
+    model: FrozenModel, pictures: Sequence[Picture], settings: Settings, embedding: Embedding
+) -> list[list[Tensor]]:
+    """Pictures drawn with what was learned, as many as `settings.previews` says.
+
+    Args:
+        model: the model that it was learned on.
+        pictures: those it was learned from; they tell how large to draw.
+        settings: those of the run.
+        embedding: what the loop handed out.
+
+    Returns:
+        rows of pictures, float32 [resolution, resolution, 3] in 0..1 each, on the CPU: one row,
+        and where a negative is learned another before it, the same pictures without the negative.
+    """
+    if not settings.previews:
+        return []
+    numbers = range(settings.previews)
+    rows = [_draw(model, pictures, settings, embedding, numbers)]
+    if objective_of(settings).has_negative:
+        rows.insert(0, _draw(model, pictures, settings, embedding, numbers, negative=False))
+    return rows
+
+
+def _draw(
+    model: FrozenModel,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    embedding: Embedding,
+    numbers: Sequence[int],
+    *,
+    negative: bool = True,
+) -> list[Tensor]:
+    objective = objective_of(settings)
+    first = fit(meant(pictures)[0], _square(settings), settings.alpha)[0]
+    latent_shape = tuple(model.encode_pictures(first[None]).shape[1:])
+    rows = embedding.rows_for({e.key: e.width for e in model.text_encoders})
+    own, others = objective.split(rows)
+    preview_prompts = objective.preview_prompts(
+        [picture.caption for picture in meant(pictures)], settings
+    )
+    return [
+        sample(
+            model,
+            preview_prompts[number % len(preview_prompts)].prompt,
+            own,
+            latent_shape=latent_shape,
+            seed=settings.seed + number,
+            negative=preview_prompts[number % len(preview_prompts)].negative if negative else "",
+            negative_vectors=others,
+        ).cpu()
+        for number in numbers
+    ]
+
+
+def preview(
+    model: FrozenModel, pictures: Sequence[Picture], settings: Settings, embedding: Embedding
+) -> Tensor:
+    """The first of `draw_previews` alone, at most `LARGEST_CELL` pixels wide and high.
+
+    Always from the same noise, so that pictures of different steps can be compared.
+
+    Returns:
+        float32 [height, width, 3] in 0..1, on the CPU.
+    """
+    return _cells(_draw(model, pictures, settings, embedding, [0]))[0].movedim(0, -1)
+
+
+def preview_grid(
+    pictures: Sequence[Picture], settings: Settings, rows: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Training pictures in a first row, pictures drawn with what was learned below.
+
+    Args:
+        pictures: those it was learned from; as many are shown as are drawn.
+        settings: those of the run.
+        rows: from `draw_previews`.
+
+    Returns:
+        float32 [height, width, 3] in 0..1.
+    """
+    places = settings.previews or min(len(meant(pictures)), WITHOUT_PREVIEWS)
+    shown = [fit(p, _square(settings), settings.alpha)[0] for p in meant(pictures)[:places]]
+    return torch.cat([_row(row, places) for row in (shown, *rows)])
+
+
+def _row(squares: Sequence[Tensor], places: int) -> Tensor:
+    """Squares side by side on white, at most `LARGEST_CELL` high."""
+    planes = _cells(squares)
+    side = planes.shape[-1]
+    framed = F.pad(planes, (0, GAP, 0, GAP), value=1.0)
+    row = torch.cat(list(framed), dim=-1)
+    return F.pad(row, (0, (side + GAP) * places - row.shape[-1]), value=1.0).movedim(0, -1)
+
+
+def _square(settings: Settings) -> tuple[int, int]:
+    return settings.resolution, settings.resolution
+
+
+def _cells(squares: Sequence[Tensor]) -> Tensor:
+    """Squares [side, side, 3] as planes [squares, 3, side, side], smaller where too large."""
+    planes = torch.stack(list(squares)).movedim(-1, 1)
+    if planes.shape[-1] <= LARGEST_CELL:
+        return planes
+    size = (LARGEST_CELL, LARGEST_CELL)
+    return F.interpolate(planes, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -1,0 +1,67 @@
+"""What there is to tell of a run, as it goes on and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..data.checks import expectation
+from ..learning.diagnostics import Diagnostics, remarks
+from ..learning.loop import Progress
+
+WARM = 5
+"""Steps until the pace is known; the first ones take longer."""
+
+
+class RunReport:
+    """Collects what is found before and while a word is trained.
+
+    Args:
+        notes: sentences found before the first step.
+        device: on which the run is.
+    """
+
+    def __init__(self, notes: Sequence[str], device: torch.device) -> None:
+        self._notes = list(notes)
+        self._device = device
+        self._steps = 0
+        self._expected: list[str] = []
+        self._evaluated: list[Diagnostics] = []
+        self._remarks: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth a look now: what the run takes, what was found before it, and signs of
+        over-fitting.
+        """
+        return [*self._expected, *self._notes, *self._remarks.values()]
+
+    def take(self, progress: Progress) -> list[str]:
+        """Take in a step.
+
+        Returns:
+            what is new: the time the run will take, an evaluation, signs of over-fitting that
+            were not there before.
+        """
+        self._steps += 1
+        lines = []
+        if self._steps == WARM:
+            seconds = progress.seconds + progress.seconds_left
+            self._expected = [expectation(seconds, progress.steps, self._device)]
+            lines += self._expected
+        if progress.diagnostics is not None:
+            self._evaluated.append(progress.diagnostics)
+            before, self._remarks = self._remarks, remarks(self._evaluated)
+            lines.append(progress.diagnostics.line)
+            lines += [text for kind, text in self._remarks.items() if kind not in before]
+        return lines
+
+    @property
+    def learned(self) -> str:
+        """What the last evaluation has found, for people; empty without any."""
+        return "\n".join([*map(str, self._evaluated[-1:]), *self._remarks.values()])
+
+    def __str__(self) -> str:
+        """All of it."""
+        return "\n".join(filter(None, [self.learned, *self._expected, *self._notes]))

@@ -1,0 +1,254 @@
+"""Runs that survive: whatever ends the process, at most `save_every` steps are lost.
+
+Every file is written whole or not at all, and in an order in which each that is there can be
+trusted: first the losses, then the word, then the checkpoint that says how far they reach.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from PIL import Image
+from torch import Tensor
+
+from ..data.pictures import Picture, pictures_fingerprint
+from ..embeddings.embedding import Embedding
+from ..errors import InputError
+from ..files.whole_files import remove_leftovers, sync, write_whole
+from ..files.writing import write_embedding
+from ..learning.loop import Progress
+from ..learning.state import TrainingState
+from ..model import FrozenModel
+from ..settings import Settings
+from .checkpoints import load_state, save_state
+from .event_log import EventLog, open_event_log
+from .run_folder import COLUMNS, FINISHED, INTERRUPTED, RUNNING, LossRow, RunFolder, numbered
+
+KEPT_CHECKPOINTS = 2
+"""The newest one, and the one before in case that is damaged."""
+
+KEPT_WORDS = 100
+"""How many steps can be chosen from afterwards. Beyond it, every other one is let go."""
+
+NOT_IN_THE_RESULT = frozenset({"previews", "preview_every", "save_every"})
+"""Settings that change nothing about what is learned, so that a run goes on with others."""
+
+
+def fingerprints(
+    model: FrozenModel, pictures: Sequence[Picture], start: Embedding | None = None
+) -> dict[str, str]:
+    """SHA-256 of everything beside the settings that a run depends on.
+
+    Returns:
+        `model`: its description, noise schedule and vocabularies; `pictures`: pixels, captions
+        and masks in their order; `start`: the embedding that it goes on from, or nothing.
+    """
+    digest = hashlib.sha256(json.dumps(dict(model.description), sort_keys=True).encode())
+    # Some vocabularies take gigabytes: a part of the rows tells two of them apart as well.
+    tables = [encoder.vocabulary[::61] for encoder in model.text_encoders]
+    for tensor in (model.schedule.alphas, *tables):
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return {
+        "model": digest.hexdigest(),
+        "pictures": pictures_fingerprint(pictures),
+        "start": start.fingerprint if start else "",
+    }
+
+
+class Run:
+    """One run while it is written; `folder` is where, `state` where it goes on from.
+
+    Use it as a context manager: an error or an interrupt inside writes a checkpoint of the
+    last step on its way out. Without one, `end` says how the run ended.
+    """
+
+    def __init__(self, folder: RunFolder, settings: Settings, state: TrainingState | None) -> None:
+        self.folder = folder
+        self.state = state
+        self._settings = settings
+        self._step = state.step if state else 0
+        self._saved = self._step
+        self._last: Progress | None = None
+        remove_leftovers(folder.path)
+        rows = [row for row in folder.losses() if row.step <= self._step]
+        self._seconds = rows[-1].seconds if rows else 0.0
+        lines = [",".join(COLUMNS) + "\n", *map(_line, rows)]
+        write_whole(folder.loss_file, "".join(lines).encode())
+        self._losses: IO[str] = folder.loss_file.open("a", newline="", encoding="utf-8")
+        self._events: EventLog | None = open_event_log(folder.path / "tensorboard", self._step)
+        self.end(RUNNING)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            try:
+                if self._last is not None:
+                    self.save(self._last)
+                self.end(INTERRUPTED, str(error))
+            except (OSError, InputError):
+                logging.exception("Textual inversion: the run's last step could not be written")
+        self._losses.close()
+        if self._events:
+            self._events.close()
+
+    def record(self, progress: Progress) -> LossRow:
+        """Note a step; every `save_every` steps and after the last, write a checkpoint."""
+        self._last, self._step, self._seconds = progress, progress.step, progress.seconds
+        row = row_of(progress)
+        self._losses.write(_line(row))
+        self._losses.flush()
+        if self._events:
+            self._events.add_losses(row)
+        if progress.step % self._settings.save_every == 0 or progress.step == progress.steps:
+            self.save(progress)
+        return row
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint now, unless this step has one."""
+        if self._saved == progress.step:
+            return
+        sync(self._losses)
+        self.keep_word(progress)
+        save_state(progress.state, self.folder.checkpoint_file(progress.step))
+        self._saved = progress.step
+        for step in self.folder.checkpoints()[:-KEPT_CHECKPOINTS]:
+            self.folder.checkpoint_file(step).unlink(missing_ok=True)
+        self.end(RUNNING)
+
+    def keep_word(self, progress: Progress) -> None:
+        """Keep the word of this step, to be chosen later."""
+        write_embedding(progress.last, self.folder.word_file(progress.step), overwrite=True)
+        steps = self.folder.words()
+        if len(steps) > KEPT_WORDS:
+            for step in steps[-2::-2]:
+                self.folder.word_file(step).unlink(missing_ok=True)
+                self.folder.preview_file(step).unlink(missing_ok=True)
+
+    def add_preview(self, progress: Progress, picture: Tensor) -> None:
+        """Keep a picture of this step, float32 [height, width, 3] in 0..1, and its word."""
+        self.keep_word(progress)
+        buffer = io.BytesIO()
+        pixels = (picture.clamp(0, 1) * 255).round().byte().cpu()
+        Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+        write_whole(self.folder.preview_file(progress.step), buffer.getvalue())
+        if self._events:
+            self._events.add_picture(progress.step, pixels)
+
+    def end(self, status: str, message: str = "") -> None:
+        """Say how the run ended, one of the values in `run_folder`, and why."""
+        content = {
+            "status": status,
+            "message": message,
+            "step": self._step,
+            "steps": self._settings.steps,
+            "seconds": round(self._seconds, 1),
+            "changed": _now(),
+        }
+        write_whole(self.folder.status_file, _json(content))
+
+
+def row_of(progress: Progress) -> LossRow:
+    """The row of losses of a step."""
+    return LossRow(
+        progress.step,
+        progress.loss,
+        progress.smoothed_loss,
+        progress.evaluation,
+        progress.learning_rate,
+        progress.seconds,
+    )
+
+
+def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -> Run:
+    """Go on with the run of the same inputs that was cut short, or begin a new one.
+
+    Args:
+        parent: the folder of all runs; made if need be.
+        settings: of the run.
+        fingerprint: from `fingerprints`.
+
+    Returns:
+        the run; its `state` is None where it begins at the first step.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    inputs = {
+        "settings": {k: v for k, v in asdict(settings).items() if k not in NOT_IN_THE_RESULT},
+        "fingerprint": dict(fingerprint),
+    }
+    runs = numbered(parent, settings.name)
+    for number in sorted(runs, reverse=True):
+        folder = RunFolder(runs[number])
+        if _inputs_of(folder) == inputs and folder.status().get("status") != FINISHED:
+            return Run(folder, settings, _newest_state(folder, settings))
+    # A folder without settings is one that was killed while it was made.
+    begun = [number for number, path in runs.items() if (path / "settings.json").exists()]
+    folder = _new_folder(parent, settings.name, max(begun, default=0) + 1)
+    content = {**inputs, "settings": asdict(settings), "began": _now()}
+    write_whole(folder.settings_file, _json(content))
+    return Run(folder, settings, None)
+
+
+def _inputs_of(folder: RunFolder) -> dict[str, Any]:
+    noted = folder.settings()
+    settings = noted.get("settings")
+    if not isinstance(settings, dict):
+        return {}
+    kept = {k: v for k, v in settings.items() if k not in NOT_IN_THE_RESULT}
+    return {"settings": kept, "fingerprint": noted.get("fingerprint")}
+
+
+def _newest_state(folder: RunFolder, settings: Settings) -> TrainingState | None:
+    """The newest checkpoint that can be read."""
+    for step in reversed(folder.checkpoints()):
+        try:
+            state = load_state(folder.checkpoint_file(step))
+        except InputError:
+            continue
+        if state.step < settings.steps:
+            return state
+    return None
+
+
+def _new_folder(parent: Path, name: str, number: int) -> RunFolder:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        path = parent / f"{name}_{number:05d}"
+        for part in ("checkpoints", "words", "previews"):
+            (path / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The run's folder in “{parent}” cannot be made ({error.strerror}): check its rights "
+            "and the space on the disk."
+        ) from error
+    return RunFolder(path)
+
+
+def _line(row: LossRow) -> str:
+    cells = ("" if value is None else repr(value) for value in asdict(row).values())
+    return ",".join(cells) + "\n"
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

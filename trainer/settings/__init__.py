@@ -1,0 +1,23 @@
+"""Every choice of a training run, described once.
+
+The words beside each field are its documentation, the tooltip of the node's input and the help of
+the command line's option. Settings may import `methods`, for the names to choose from, and what
+these stand on; nothing here knows a model or a file.
+"""
+
+from .declaration import Choice, described_fields, setting
+from .everyday import AUTO
+from .negative import ONLY_FOR_ONE_WORD, PAIR_SUFFIX, NegativeSettings
+from .training import INITIALIZATIONS, Settings
+
+__all__ = [
+    "AUTO",
+    "INITIALIZATIONS",
+    "ONLY_FOR_ONE_WORD",
+    "PAIR_SUFFIX",
+    "Choice",
+    "NegativeSettings",
+    "Settings",
+    "described_fields",
+    "setting",
+]

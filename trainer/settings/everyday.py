@@ -1,0 +1,75 @@
+"""The settings that a user meets first; `Settings` adds the rarely used ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..methods.optimizers import USUAL_RATES
+from .declaration import setting
+
+AUTO = "auto"
+"""In place of a learning rate: the optimiser's usual one."""
+
+
+@dataclass(frozen=True)
+class EverydaySettings:
+    """What is learned, from where, and for how long."""
+
+    name: str = setting(
+        "my-word",
+        "The new word. Prompts use it as embedding:NAME, and the file is called so. No white "
+        "space, commas or brackets.",
+    )
+    init_words: str = setting(
+        "",
+        "One or a few common words for what the pictures show, such as “toy cat”: where learning "
+        "starts. More vectors than words repeat them, fewer skip some. Empty starts from the mean "
+        "of the vocabulary, which takes longer.",
+    )
+    num_vectors: int = setting(
+        1,
+        "How many vectors (tokens) the word has. One stays the most editable; 2 to 8 catch more "
+        "detail and take up as many of the prompt's 75 places.",
+        minimum=1,
+        maximum=64,
+    )
+    learn: str = setting(
+        "object",
+        "What the pictures have in common: an object (“a photo of …”) or a style (“a painting in "
+        "the style of …”). Chooses the prompts for pictures without a caption.",
+        options=("object", "style"),
+    )
+    steps: int = setting(
+        125,
+        "How many times the vectors are updated. More is slower and, past some point, makes the "
+        "word ignore the rest of the prompt.",
+        minimum=1,
+        maximum=100_000,
+    )
+    batch_size: int = setting(
+        4,
+        "Pictures per step. Larger is steadier and needs more memory and time.",
+        minimum=1,
+        maximum=64,
+    )
+    resolution: int = setting(
+        512,
+        "Pictures are cropped to a square of this many pixels: 512 for SD1, 768 for SD2-v, 1024 "
+        "for SDXL. Smaller is faster.",
+        minimum=64,
+        maximum=2048,
+        step=8,
+    )
+    learning_rate: str = setting(
+        AUTO,
+        "How far each step goes. auto: what suits the optimizer, "
+        + ", ".join(f"{rate} for {name}" for name, rate in USUAL_RATES.items())
+        + ". Or a number of your own, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to step "
+        "100, then 1e-3 up to step 1000).",
+    )
+    seed: int = setting(
+        0,
+        "Start of all random choices. The same seed, settings and pictures give the same word.",
+        minimum=0,
+        maximum=2**53 - 1,
+    )

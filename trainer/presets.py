@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .methods.optimizers import USUAL_RATES
+from .methods.optimizers import OPTIMIZERS
 
 NONE = "none"
 """In place of a preset's name: the settings as they stand."""
@@ -27,7 +27,7 @@ class Preset:
 
 _SPHERE: Mapping[str, Any] = {
     "optimizer": "sphere",
-    "learning_rate": USUAL_RATES["sphere"],
+    "learning_rate": OPTIMIZERS["sphere"].rate,
     "batch_size": 4,
     "schedule": "cosine",
     "averaging": "last quarter",

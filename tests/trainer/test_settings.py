@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual_inversion.trainer.embeddings.embedding import check_name
 from textual_inversion.trainer.errors import InputError
-from textual_inversion.trainer.methods.optimizers import OPTIMIZERS, USUAL_RATES
+from textual_inversion.trainer.methods.optimizers import OPTIMIZERS
 from textual_inversion.trainer.settings import Settings, described_fields
 
 
@@ -49,5 +49,5 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_without_a_rate_each_optimizer_has_its_own(optimizer: str) -> None:
     settings = Settings(optimizer=optimizer, learning_rate=" auto ")
-    assert settings == Settings(optimizer=optimizer, learning_rate=USUAL_RATES[optimizer])
+    assert settings == Settings(optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer].rate)
     assert Settings(optimizer=optimizer) == settings

@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from ..embeddings.embedding import Rows, row_count
 from ..methods.averaging import Average
 from ..methods.learning_rate import parse_learning_rate
-from ..methods.optimizers import learned_values, make_optimizer, pull_back, restore_lengths
+from ..methods.optimizers import OPTIMIZERS, learned_values, pull_back, restore_lengths
 from ..model import TextEncoder
 from ..settings import Settings
 from .distributed import Processes
@@ -56,14 +56,15 @@ class TrainedVectors:
             rows.requires_grad_(key in learning)
         self._lengths = {k: rows.norm(dim=1, keepdim=True) for k, rows in self.anchors.items()}
         self.rate = parse_learning_rate(settings.learning_rate, settings.schedule, settings.steps)
-        # A rate is meant for CLIP's rows: where they are longer, steps are as much longer. An
-        # angle is the same for any, and Prodigy finds the rate by itself.
-        scaled = settings.optimizer not in ("sphere", "prodigy")
+        optimizer = OPTIMIZERS[settings.optimizer]
         groups = [
-            {"params": [self._rows[key]], "scale": encoder.rate_scale if scaled else 1.0}
+            {
+                "params": [self._rows[key]],
+                "scale": encoder.rate_scale if optimizer.rate_of_rows else 1.0,
+            }
             for key, encoder in learning.items()
         ]
-        self._optimizer = make_optimizer(settings.optimizer, groups, self.rate(0))
+        self._optimizer = optimizer.make(groups, self.rate(0))
         # Gradients of a half-precision network are too small for its number format: scale the
         # loss up before, the gradients down after, and skip a step that overflows.
         self._scaler = GradScaler(device.type, init_scale=2.0**14, enabled=half)

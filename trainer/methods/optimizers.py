@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,57 +14,12 @@ from torch import Tensor
 from ..embeddings.embedding import Rows
 from ..errors import InputError
 
-USUAL_RATES: Mapping[str, str] = {
-    "sphere": "0.04",
-    "adamw": "0.005",
-    "prodigy": "1",
-    "schedule-free": "0.005",
-}
-"""Optimiser -> the learning rate to start with."""
-
-OPTIMIZERS: Sequence[str] = tuple(USUAL_RATES)
-
-_PACKAGES = {
-    "prodigy": ("prodigyopt", "Prodigy"),
-    "schedule-free": ("schedulefree", "AdamWScheduleFree"),
-}
-"""Optimisers of others -> package and class; used if installed."""
-
 MEMORY = 0.99
 """Weight of the past in the usual size of a gradient: an average over about 100 steps."""
 
 
 Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
 """Tensors [vectors, width] to be learned, or groups of them as torch's optimisers take them."""
-
-
-def make_optimizer(name: str, rows: Parameters, rate: float) -> torch.optim.Optimizer:
-    """The optimiser of this name, without weight decay, which would pull to zero.
-
-    Args:
-        name: one of `OPTIMIZERS`.
-        rows: to be learned.
-        rate: learning rate of the first step.
-
-    Raises:
-        InputError: it comes from a package that is not installed.
-    """
-    if name == "adamw":
-        return torch.optim.AdamW(rows, lr=rate, weight_decay=0.0)
-    if name == "sphere":
-        return Sphere(rows, rate)
-    package, kind = _PACKAGES[name]
-    try:
-        optimizer: Any = getattr(importlib.import_module(package), kind)
-    except ImportError as error:
-        raise InputError(
-            f"The optimizer “{name}” needs the package {package}, which is not installed: choose "
-            "adamw or sphere, or install it."
-        ) from error
-    made: Any = optimizer(rows, lr=rate, weight_decay=0.0)
-    if hasattr(made, "train"):
-        made.train()
-    return cast(torch.optim.Optimizer, made)
 
 
 class Sphere(torch.optim.Optimizer):
@@ -102,6 +58,57 @@ class Sphere(torch.optim.Optimizer):
         usual = (state["square"] / state["seen"].clamp_min(tiny)).sqrt()
         turned = direction - angle * turning / usual.clamp_min(tiny)
         rows.copy_(turned * (length / turned.norm(dim=1, keepdim=True).clamp_min(tiny)))
+
+
+def _packaged(name: str, package: str, kind: str) -> Callable[[Parameters, float], Any]:
+    """An optimiser of others, used where its package is installed."""
+
+    def make(rows: Parameters, rate: float) -> Any:
+        try:
+            optimizer: Any = getattr(importlib.import_module(package), kind)
+        except ImportError as error:
+            raise InputError(
+                f"The optimizer “{name}” needs the package {package}, which is not installed: "
+                "choose adamw or sphere, or install it."
+            ) from error
+        made = optimizer(rows, lr=rate, weight_decay=0.0)
+        if hasattr(made, "train"):
+            made.train()
+        return made
+
+    return make
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimiser that can be chosen.
+
+    Attributes:
+        make: parameters and the learning rate of the first step -> the optimiser, without weight
+            decay, which would pull to zero; raises `InputError` where its package is missing.
+        rate: the learning rate to start with, as the setting's text.
+        rate_of_rows: whether its rate is meant for CLIP's rows, so that it has to grow with longer
+            ones. An angle is the same for any, and Prodigy finds the rate by itself.
+        keeps_lengths: whether it only turns vectors.
+    """
+
+    make: Callable[[Parameters, float], torch.optim.Optimizer]
+    rate: str
+    rate_of_rows: bool = True
+    keeps_lengths: bool = False
+
+
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "sphere": Optimizer(Sphere, "0.04", rate_of_rows=False, keeps_lengths=True),
+    "adamw": Optimizer(
+        lambda rows, rate: torch.optim.AdamW(rows, lr=rate, weight_decay=0.0), "0.005"
+    ),
+    "prodigy": Optimizer(_packaged("prodigy", "prodigyopt", "Prodigy"), "1", rate_of_rows=False),
+    "schedule-free": Optimizer(
+        _packaged("schedule-free", "schedulefree", "AdamWScheduleFree"), "0.005"
+    ),
+}
+"""The one table of optimisers: a row here is all that another one takes, and a test."""
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods.optimizers import USUAL_RATES
+from ..methods.optimizers import OPTIMIZERS
 from .declaration import setting
 
 AUTO = "auto"
@@ -63,7 +63,7 @@ class EverydaySettings:
     learning_rate: str = setting(
         AUTO,
         "How far each step goes. auto: what suits the optimizer, "
-        + ", ".join(f"{rate} for {name}" for name, rate in USUAL_RATES.items())
+        + ", ".join(f"{one.rate} for {name}" for name, one in OPTIMIZERS.items())
         + ". Or a number of your own, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to step "
         "100, then 1e-3 up to step 1000).",
     )

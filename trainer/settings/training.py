@@ -10,7 +10,7 @@ from ..embeddings.embedding import check_name
 from ..errors import InputError
 from ..methods.averaging import AVERAGINGS
 from ..methods.learning_rate import parse_learning_rate
-from ..methods.optimizers import OPTIMIZERS, USUAL_RATES
+from ..methods.optimizers import OPTIMIZERS
 from ..methods.timesteps import Timesteps, parse_timesteps
 from ..methods.weighting import WEIGHTINGS
 from ..prompts import parse_templates
@@ -101,7 +101,7 @@ class Settings(EverydaySettings):
         "none",
         "How much each amount of noise counts: all the same (none), or balanced in one of two "
         "published ways (min-snr, debiased).",
-        options=WEIGHTINGS,
+        options=tuple(WEIGHTINGS),
         advanced=True,
     )
     noise_offset: float = setting(
@@ -177,7 +177,7 @@ class Settings(EverydaySettings):
         "How steps are made. sphere only turns vectors, so that the word stays as long as other "
         "words; its learning_rate is in radians. adamw moves them freely. prodigy and "
         "schedule-free need a package of their own.",
-        options=OPTIMIZERS,
+        options=tuple(OPTIMIZERS),
         advanced=True,
     )
     pull: float = setting(
@@ -243,7 +243,7 @@ class Settings(EverydaySettings):
     @property
     def fixed_length(self) -> bool:
         """Whether the vectors keep their lengths."""
-        return self.renorm or self.optimizer == "sphere"
+        return self.renorm or OPTIMIZERS[self.optimizer].keeps_lengths
 
     @cached_property
     def timestep_range(self) -> Timesteps:
@@ -269,7 +269,7 @@ class Settings(EverydaySettings):
                 "sphere would shorten: choose the optimizer adamw without renorm."
             )
         if self.learning_rate.strip() == AUTO:
-            object.__setattr__(self, "learning_rate", USUAL_RATES[self.optimizer])
+            object.__setattr__(self, "learning_rate", OPTIMIZERS[self.optimizer].rate)
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
         _ = self.timestep_range  # which refuses what it cannot read
         parse_templates(self.templates, self.name)

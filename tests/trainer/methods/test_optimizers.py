@@ -9,9 +9,9 @@ import pytest
 import torch
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.methods.optimizers import (
+    OPTIMIZERS,
     Sphere,
     learned_values,
-    make_optimizer,
     pull_back,
     restore_lengths,
 )
@@ -134,7 +134,7 @@ def test_lengths_are_restored() -> None:
 
 def quadratic(name: str, rate: float, steps: int = 300) -> tuple[Tensor, torch.optim.Optimizer]:
     learned = rows(1).requires_grad_()
-    optimizer = make_optimizer(name, [learned], rate)
+    optimizer = OPTIMIZERS[name].make([learned], rate)
     for _ in range(steps):
         optimizer.zero_grad()
         (learned - rows(1, seed=1)).square().sum().backward()
@@ -166,4 +166,4 @@ def test_schedule_free_learns_elsewhere_than_it_looks() -> None:
 def test_an_absent_package_gets_one_sentence(name: str, package: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=f"needs the package {package}, which is not installed"):
-        make_optimizer(name, [rows()], 1.0)
+        OPTIMIZERS[name].make([rows()], 1.0)

@@ -1,6 +1,6 @@
 /** The chart of a run's losses. All but `drawChart` are plain functions of numbers. */
 
-/** Places of a row's values, as the server sends them (`COLUMNS` in trainer/run_folder.py). */
+/** Places of a row's values, as the server sends them (`COLUMNS` in trainer/runs/run_folder.py). */
 export const STEP = 0, LOSS = 1, SMOOTHED = 2, EVALUATION = 3, RATE = 4;
 
 /** What can be drawn: key, column, name, whether it is shown at first. */

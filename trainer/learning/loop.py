@@ -104,6 +104,7 @@ def train(
     start: Embedding | None = None,
     resume: TrainingState | None = None,
     processes: Processes = ALONE,
+    pictures_hash: str | None = None,
 ) -> Iterator[Progress]:
     """Learn a word from pictures by textual inversion (arXiv 2208.01618).
 
@@ -120,6 +121,7 @@ def train(
         resume: a state of a run with the same model, pictures, settings and start. On a CPU
             the rest of the run is the same to the bit as if it had never stopped.
         processes: the processes that compute each step together, all called alike.
+        pictures_hash: from `pictures_fingerprint`, where it is known already.
 
     Yields:
         a `Progress` after every step.
@@ -138,7 +140,7 @@ def train(
     if settings.initialization == "captions" and start is None:
         captions = [picture.caption or "" for picture in meant(pictures)]
         initial = from_captions(model, settings, captions, step_losses.evaluate)
-    notes = {**run_metadata(model, settings, pictures, start), **objective.notes}
+    notes = {**run_metadata(model, settings, pictures, start, pictures_hash), **objective.notes}
     half = model.compute_dtype == torch.float16
     trained, history = TrainedVectors(initial, learning, settings, model.device, half), History()
     # All that one step hands to the next.

@@ -21,6 +21,7 @@ def run_metadata(
     settings: Settings,
     pictures: Sequence[Picture],
     start: Embedding | None = None,
+    pictures_hash: str | None = None,
 ) -> dict[str, str]:
     """Metadata for safetensors that is the same for all steps of a run, all values text.
 
@@ -41,7 +42,7 @@ def run_metadata(
         "textual_inversion.torch": torch.__version__,
         "textual_inversion.settings": json.dumps(asdict(settings), sort_keys=True),
         "textual_inversion.pictures": str(len(meant(pictures))),
-        "textual_inversion.pictures_hash": pictures_fingerprint(pictures),
+        "textual_inversion.pictures_hash": pictures_hash or pictures_fingerprint(pictures),
     }
     if start is not None:
         metadata["textual_inversion.start_from"] = f"{start.name}, {start.fingerprint}"

@@ -87,6 +87,11 @@ class Run:
         self._events: EventLog | None = open_event_log(folder.path / "tensorboard", self._step)
         self.end(RUNNING)
 
+    @property
+    def pictures_hash(self) -> str:
+        """The fingerprint of the pictures that it learns from."""
+        return str(self.folder.settings()["fingerprint"]["pictures"])
+
     def __enter__(self) -> Run:
         return self
 

@@ -171,8 +171,8 @@ def train_and_keep(
         after each step: the progress, its row of losses, and the requests that were met. With
         `live.STOP` among them it is the last.
     """
-    state = run.state if run else None
-    for progress in train(model, pictures, settings, start, state, processes):
+    state, known = (run.state, run.pictures_hash) if run else (None, None)
+    for progress in train(model, pictures, settings, start, state, processes, known):
         row = run.record(progress) if run else row_of(progress)
         asked = take_requests()
         due = settings.preview_every and progress.step % settings.preview_every == 0

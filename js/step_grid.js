@@ -1,0 +1,51 @@
+/** The grid of steps in Choose Training Step. */
+
+import { element } from "./dom.js";
+import { addElement, url, watcher, whenRemoved } from "./host.js";
+import { showThumbnails } from "./panel.js";
+import { previewPath } from "./runs.js";
+
+export function addStepGrid(node) {
+  const grid = element("div", { className: "ti-grid-of-steps" });
+  const note = element("div", { className: "ti-note" });
+  const root = element("div", { className: "ti-steps" }, note, grid);
+  const find = (name) => node.widgets.find((widget) => widget.name === name);
+  addElement(node, "steps", "textual_inversion_steps", root, 180);
+  root.addEventListener("wheel", (event) => event.stopPropagation());
+  let stop = null, shown = null;
+  const show = (run) => {
+    const step = find("step").value || run.words.at(-1);
+    const drawn = run.words.filter((s) => run.previews.includes(s));
+    note.textContent = run.words.length
+      ? `Words kept at ${run.words.length} steps; chosen: step ${step}.`
+      : "This run has kept no word yet.";
+    showThumbnails(grid, drawn, step, (s) => url(previewPath(run.id, s)), (s) => {
+      find("step").value = s;
+      find("step").callback?.(s);
+      show(run);
+    });
+  };
+  const follow = () => {
+    const id = find("run").value;
+    if (id === shown || !id || !/_\d{5}$/.test(id)) return;
+    shown = id;
+    stop?.();
+    stop = watcher.listen(id, show);
+    watcher.refresh(id).catch((error) => (note.textContent = error.message));
+  };
+  for (const [name, changed] of [["run", follow], ["step", () => watcher.runs.has(shown) && show(watcher.runs.get(shown))]]) {
+    const callback = find(name).callback;
+    find(name).callback = function (...args) {
+      const answer = callback?.apply(this, args);
+      changed();
+      return answer;
+    };
+  }
+  const configured = node.onConfigure;
+  node.onConfigure = function (...args) {
+    configured?.apply(this, args);
+    follow();
+  };
+  whenRemoved(node, () => stop?.());
+  follow();
+}

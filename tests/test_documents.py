@@ -1,4 +1,4 @@
-"""What the README says is what the code does: defaults, error messages, paths."""
+"""What the README and docs/ say is what the code does: defaults, error messages, paths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from support.paths import ROOT
 from textual_inversion.trainer.settings import Settings, described_fields
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(page: str, title: str) -> str:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def first_columns(table: str, count: int) -> list[list[str]]:
@@ -29,7 +31,7 @@ def test_defaults() -> None:
     defaults = {f"`{f.name}`": shown(f.default) for f, _ in described_fields(Settings)} | {
         "`overwrite`": "false"
     }
-    rows = first_columns(section("The settings that matter"), 2)
+    rows = first_columns(section("settings.md", "The settings that matter"), 2)
     assert len(rows) > 5
     for name, default in rows:
         assert defaults[name] == default
@@ -41,7 +43,7 @@ def test_error_messages_are_real() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     # Texts are written in several literals, one for each line.
     code = re.sub(r'"\s*\n\s*f?"', "", code)
-    rows = first_columns(section("Trouble and answers"), 1)
+    rows = first_columns(section("troubleshooting.md", "Trouble and answers"), 1)
     assert len(rows) > 10
     for (message,) in rows:
         for part in message.split("…"):
@@ -62,25 +64,37 @@ def test_the_table_of_families_is_what_the_tests_show() -> None:
         ]
         for family in FAMILIES.values()
     ]
-    written = first_columns(section("Models"), 6)
+    written = first_columns(section("models.md", "Tested families"), 6)
     assert written[:-1] == rows
     assert written[-1][0] == "SDXL refiner"
 
 
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md"):
-        path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (path.parent / target).exists(), f"{name} links to {target}"
-        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-        anchors = {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
-        assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+    """Links to files and to headings, also those of other pages."""
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for page in [*pages, *sorted(DOCS.rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name} links to {target}"
+            if anchor:
+                found = anchors(linked.read_text(encoding="utf-8"))
+                assert anchor in found, f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([^)#]+)", README))
+    assert {page.name for page in DOCS.glob("*.md")} <= linked
 
 
 def test_the_guide_names_what_exists() -> None:
     """Settings, nodes' titles and templates; file names and values are told by their form."""
-    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    guide = (DOCS / "guide.md").read_text(encoding="utf-8")
     known = {f.name for f, _ in described_fields(Settings)}
     known |= {"strength", "end_percent", "unlike_images"}
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):

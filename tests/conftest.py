@@ -14,6 +14,8 @@ from support.package import hide_repository_root, use_checkout
 if TYPE_CHECKING:
     from support.checkpoints import Family
 
+pytest_plugins = ["support.sharing"]
+
 # Before torch is loaded, and inherited by the servers: threads that wait without spinning. Where
 # tests share the processor with anything else, spinning makes them many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -47,8 +47,9 @@ def test_train_list_and_use(host: Host, sd1: str, names: list[str], objective: s
     if objective == "good pictures":
         changes["captions"] = captions(graph, "a photo of a duck")[0]
     trained = train_negative(
-        graph, loaded, batch(graph, names), name=word, objective=objective, previews=1, **changes
-    )
+        graph, loaded, batch(graph, names), name=word, objective=objective, previews=1,
+        evaluations=1, **changes,
+    )  # fmt: skip
     applied = graph.add(
         "TextualInversionApplyNegative",
         clip=loaded[1], embedding=trained[0], text="blurry", strength=1.0,
@@ -84,7 +85,7 @@ def test_a_pair_is_two_words_for_two_prompts(host: Host, sd1: str, names: list[s
     graph = Graph()
     loaded = checkpoint(graph, sd1)
     trained = train_negative(
-        graph, loaded, batch(graph, names), name="duo", objective="pair", steps=2
+        graph, loaded, batch(graph, names), name="duo", objective="pair", steps=2, evaluations=1
     )
     positive = graph.add(
         "TextualInversionApply",

@@ -67,7 +67,7 @@ def test_train_save_and_use(
     word = f"duck-{family.removesuffix('_checkpoint')}"
     graph = Graph()
     loaded = checkpoint(graph, model)
-    trained = train(graph, loaded, batch(graph, names), name=word, steps=2)
+    trained = train(graph, loaded, batch(graph, names), name=word, steps=2, evaluations=1)
     applied = graph.add(
         "TextualInversionApply",
         clip=loaded[1], embedding=trained[0], text="[name] in the snow", strength=1.0,
@@ -278,7 +278,9 @@ def test_what_is_unusual_and_what_was_learned_is_told(host: Host, sd1: str) -> N
     picture = Image.fromarray(tiles).resize((48, 48), Image.Resampling.NEAREST)
     name = host.upload_image(picture, "small.png")
     graph = Graph()
-    trained = train(graph, checkpoint(graph, sd1), batch(graph, [name, name]), name="told")
+    trained = train(
+        graph, checkpoint(graph, sd1), batch(graph, [name, name]), name="told", evaluations=1
+    )
     shown = graph.add("PreviewAny", source=trained[4])
     result = host.run(graph)
     small = "Smaller than the resolution of 64: picture 1 (48 x 48)"

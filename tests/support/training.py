@@ -82,7 +82,7 @@ def train(graph: Graph, loaded: Node, images: Link, **changes: Any) -> Node:
         "flip": False,
         "alpha": "flatten",
         "checkpointing": False,
-        "evaluations": 1,
+        "evaluations": 0,
         "keep": "last",
         "previews": 0,
         "timesteps": "all",

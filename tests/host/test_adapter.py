@@ -55,14 +55,15 @@ def steps(model, count: int = 2, **changes):
     return last
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest, embeddings: Path, host_modules: ModuleType) -> Loaded:
+    family: Family = request.param
+    return request.getfixturevalue("sd1") if family is SD1 else load(family, embeddings)
+
+
 @pytest.mark.parametrize("clip_skip", [None, -2])
 def test_stock_encoder_gives_the_training_conditioning(
-    host_modules: ModuleType,
-    embeddings: Path,
-    family: Family,
-    clip_skip: int | None,
-    request: pytest.FixtureRequest,
+    loaded: Loaded, embeddings: Path, clip_skip: int | None
 ) -> None:
     """Prompts in training, the saved file in CLIPTextEncode, and Apply Embedding all agree."""
     from textual_inversion.nodes.apply import ApplyEmbedding
@@ -72,7 +73,6 @@ def test_stock_encoder_gives_the_training_conditioning(
 
     import nodes as host_nodes
 
-    loaded = request.getfixturevalue("sd1") if family is SD1 else load(family, embeddings)
     clip = loaded.clip.clone()
     if clip_skip:
         clip.clip_layer(clip_skip)
@@ -84,7 +84,7 @@ def test_stock_encoder_gives_the_training_conditioning(
         }
         tokens = [model.tokenize(prompt, 3) for prompt in PROMPTS.values()]
         trained = model.encode_prompts(tokens, {k: v.requires_grad_() for k, v in vectors.items()})
-    word = Embedding(f"agree-{family.name}", vectors)
+    word = Embedding(f"agree-{loaded.checkpoint.stem}", vectors)
     write_embedding(word, embeddings / f"{word.name}.safetensors", overwrite=True)
     for prompt, training in zip(PROMPTS.values(), trained, strict=True):
         with torch.inference_mode():

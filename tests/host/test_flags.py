@@ -87,21 +87,33 @@ def test_patches_that_dynamic_vram_brings_in_with_the_weights(sd1: Loaded, by_lo
     assert not torch.allclose(found, plain)
 
 
+@pytest.fixture(scope="module")
+def usual_move(host: Host, sd1_checkpoint: Path) -> torch.Tensor:
+    return move(host, sd1_checkpoint)
+
+
+def move(server: Host, file: Path) -> torch.Tensor:
+    """Where a short run takes the vectors; stock pictures are the same before and after."""
+    model = server.add_checkpoint(file)
+    before = stock_picture(server, model, 0)
+    start = learned(server, model, "start", learning_rate="1e-9", steps=1)
+    moved = learned(server, model, "flags") - start
+    np.testing.assert_array_equal(stock_picture(server, model, 1), before)
+    return moved.flatten()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", FLAGS, ids=" ".join)
 def test_a_server_with_flags(
-    host: Host, running_host: RunningHost, sd1_checkpoint: Path, flags: tuple[str, ...]
+    running_host: RunningHost,
+    usual_move: torch.Tensor,
+    sd1_checkpoint: Path,
+    flags: tuple[str, ...],
 ) -> None:
     """Nearly the same as without, within what its number formats leave."""
-    moves = []
     with running_host(*flags) as other:
-        for number, server in enumerate((host, other)):
-            model = server.add_checkpoint(sd1_checkpoint)
-            before = stock_picture(server, model, 2 * number)
-            start = learned(server, model, "start", learning_rate="1e-9", overwrite=True)
-            moves.append((learned(server, model, "flags", overwrite=True) - start).flatten())
-            np.testing.assert_array_equal(stock_picture(server, model, 2 * number + 1), before)
-    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
+        found = move(other, sd1_checkpoint)
+    assert torch.nn.functional.cosine_similarity(usual_move, found, dim=0) > 0.9
 
 
 def test_two_nodes_of_one_graph_learn_as_if_alone(host: Host, sd1_checkpoint: Path) -> None:

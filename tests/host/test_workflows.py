@@ -37,7 +37,7 @@ QUICK: dict[str, dict[str, Any]] = {
 """Values with which a template runs in seconds."""
 
 SMALL: dict[str, dict[str, Any]] = {
-    "TextualInversionTrain": {"resolution": 64, "batch_size": 1},
+    "TextualInversionTrain": {"resolution": 64, "steps": 2, "batch_size": 1, "evaluations": 0},
     "EmptyLatentImage": {"width": 64, "height": 64},
 }
 """The same for models whose text encoders are of full size."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
 from .checkpoints import CLIP_G, CLIP_H, CLIP_L, SD1, SD2_V, SDXL, Family, autoencoder
 from .layout import CHANNELS, TextEncoder
+
+if TYPE_CHECKING:
+    from textual_inversion.trainer.diffusers_model.loading import Parts
 
 PIPELINES = {
     SD1.name: "StableDiffusionPipeline",
@@ -184,18 +187,19 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_pipeline(family: Family, checkpoint: Path, folder: Path) -> Any:
-    """The pipeline of diffusers for one of our checkpoints, in fp32 on the CPU."""
+def pipeline(family: Family, parts: Parts) -> Any:
+    """The pipeline of diffusers that is made of these parts."""
     import diffusers
-    import torch
 
-    absent: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    if family is not SDXL:
-        absent["safety_checker"] = None
-    return getattr(diffusers, PIPELINES[family.name]).from_single_file(
-        str(checkpoint),
-        config=str(folder),
-        local_files_only=True,
-        torch_dtype=torch.float32,
-        **absent,
+    made: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
+    if family is SDXL:
+        made["force_zeros_for_empty_prompt"] = True
+    else:
+        made |= {"safety_checker": None, "requires_safety_checker": False}
+    for number, encoder in enumerate(parts.text_encoders):
+        suffix = "" if number == 0 else f"_{number + 1}"
+        made[f"text_encoder{suffix}"] = encoder
+        made[f"tokenizer{suffix}"] = parts.tokenizers[number]
+    return getattr(diffusers, PIPELINES[family.name])(
+        unet=parts.unet, vae=parts.vae, scheduler=parts.scheduler, **made
     )

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from .layout import (
@@ -137,7 +138,8 @@ def cached(family: Family, *, dtype: torch.dtype = torch.float16) -> Path:
     folder = cache_dir() / f"checkpoints-{VERSION}"
     folder.mkdir(exist_ok=True)
     path = folder / f"random-{family.name}-{kind}-{autoencoder_kind}.safetensors"
-    return path if path.exists() else write(family, path, dtype=dtype)
+    with FileLock(f"{path}.lock"):  # of two processes that need it, one makes it
+        return path if path.exists() else write(family, path, dtype=dtype)
 
 
 def init_unet(name: str, noise: torch.Tensor) -> torch.Tensor:

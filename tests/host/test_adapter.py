@@ -213,19 +213,27 @@ def test_quantised_weights_are_refused(sd1: Loaded) -> None:
     assert sd1.objects() == before
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_learns_nearly_the_same(sd1: Loaded, dtype: torch.dtype) -> None:
-    """The stock node Model Compute Dtype decides; float16 goes through loss scaling."""
+def move(loaded: Loaded) -> tuple[torch.dtype, torch.Tensor]:
+    """What a short run computes in, and where it takes the vectors."""
     from textual_inversion.trainer.learning.initial import initial_vectors
 
+    with executing(), open_model(loaded) as model:
+        start = initial_vectors(model.text_encoders, "toy cat", 3)["clip_l"]
+        return model.compute_dtype, (steps(model, 3).last.vectors["clip_l"] - start).flatten()
+
+
+@pytest.fixture(scope="module")
+def usual_move(sd1: Loaded) -> torch.Tensor:
+    return move(sd1)[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_learns_nearly_the_same(
+    sd1: Loaded, usual_move: torch.Tensor, dtype: torch.dtype
+) -> None:
+    """The stock node Model Compute Dtype decides; float16 goes through loss scaling."""
     half = sd1.model.clone()
     half.set_model_compute_dtype(dtype)
-    moved = []
-    for patcher in (sd1.model, half):
-        loaded = Loaded(patcher, sd1.clip, sd1.vae, sd1.checkpoint)
-        with executing(), open_model(loaded) as model:
-            compute_dtype = model.compute_dtype
-            start = initial_vectors(model.text_encoders, "toy cat", 3)["clip_l"]
-            moved.append((steps(model, 3).last.vectors["clip_l"] - start).flatten())
-    assert compute_dtype == dtype
-    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.99
+    computed_in, moved = move(Loaded(half, sd1.clip, sd1.vae, sd1.checkpoint))
+    assert computed_in == dtype
+    assert torch.nn.functional.cosine_similarity(usual_move, moved, dim=0) > 0.99

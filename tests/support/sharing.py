@@ -151,8 +151,8 @@ def announced(work: Sequence[float], processes: int) -> str:
         return ""
     among = f"in {processes} processes" if processes > 1 else "one after another"
     return (
-        f"tests: {len(work)} files {among}, on two cores about {minutes:.0f} minutes for all of "
-        "their tests; more in CONTRIBUTING.md, “Run the tests”"
+        f"tests: {len(work)} files {among}, about {minutes:.0f} minutes for all that is in them; "
+        "more in CONTRIBUTING.md, “Run the tests”"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -50,8 +51,8 @@ def test_the_record_is_of_files_that_are_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "workers", "threads"),
     [
-        ([], ["2 workers [12 items]"], "2"),
-        (["-n", "4"], ["4 workers [12 items]"], "1"),
+        (["--record-durations"], ["2 workers [13 items]"], "2"),
+        (["-n", "1", "-v"], ["1 worker [13 items]"], "None"),
         (["test_3.py"], [], "None"),
         (["-p", "no:xdist"], [], "None"),
     ],
@@ -60,13 +61,22 @@ def test_the_record_is_of_files_that_are_there() -> None:
 def test_a_run(arguments: list[str], workers: list[str], threads: str, tmp_path: Path) -> None:
     """Of small files on a machine of four cores, with memory for two processes."""
     (tmp_path / "conftest.py").write_text(
+        "from pathlib import Path\n"
         "from support import sharing\n"
+        "sharing.ROOT = Path(__file__).parent\n"
+        "sharing.RECORD = sharing.ROOT / 'durations.json'\n"
         "sharing.cores, sharing.free_memory = lambda: 4, lambda: 13 << 30\n"
         "pytest_plugins = ['support.sharing']\n"
     )
-    code = "import os\ndef test_it(): print('threads:', os.environ.get('OMP_NUM_THREADS'))\n"
-    for number in range(12):
-        (tmp_path / f"test_{number}.py").write_text(code)
+    record = tmp_path / "durations.json"
+    record.write_text('{"test_7.py": 9.0, "gone.py": 1.0}')
+    files = [f"test_{number}.py" for number in range(12)]
+    for name in files:
+        (tmp_path / name).write_text(
+            "import os\ndef test_it(): print('threads:', os.environ.get('OMP_NUM_THREADS'))\n"
+        )
+    with (tmp_path / "test_0.py").open("a") as file:
+        file.write("def test_more(): pass\n")
     ours = ("PYTEST_", "OMP_NUM_THREADS")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     done = subprocess.run(
@@ -76,8 +86,12 @@ def test_a_run(arguments: list[str], workers: list[str], threads: str, tmp_path:
     )  # fmt: skip
     said = done.stdout
     assert done.returncode == 0, said + done.stderr
-    assert re.findall(r"\d+ workers \[.*\]", said) == workers
+    assert re.findall(r"\d+ workers? \[.*\]", said) == workers
     assert set(re.findall(r"threads: (\w+)", said)) == {threads}
+    if "-v" in arguments:
+        assert re.search(r"PASSED (\S+)::", said)[1] == "test_7.py", "the longest comes first"
+    if "--record-durations" in arguments:
+        assert sorted(json.loads(record.read_text())) == sorted(files)
 
 
 def test_what_is_announced() -> None:

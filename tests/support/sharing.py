@@ -84,9 +84,9 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return max(1, min(cores(), free_memory() // MEMORY))
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
+def pytest_report_header(config: pytest.Config) -> str | list[str]:
     """What is going to happen, before anything slow is imported."""
-    return config.stash.get(PLAN, "")
+    return config.stash.get(PLAN, "") or []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -147,7 +147,7 @@ def test_a_cancelled_run_goes_on_and_ends_as_if_never_cancelled(
     host: Host, sd1: str, names: list[str]
 ) -> None:
     """The same inputs go on with the run, which has a folder; other inputs begin another."""
-    same = {"steps": 8, "save_every": 2, "preview_every": 4, "resolution": 64, "seed": 5}
+    same = {"steps": 8, "save_every": 2, "preview_every": 4, "evaluations": 1, "seed": 5}
     train_once(host, sd1, names, name="never-cancelled", **same)
     graph = Graph()
     node = train(graph, checkpoint(graph, sd1), batch(graph, names), name="went-on", **same)

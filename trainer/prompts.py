@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,15 +12,22 @@ from .errors import InputError
 PLACEHOLDER = "[name]"
 """Stands for the word in templates, captions and prompts (the notation of A1111)."""
 
+FILE_SUFFIXES = (".safetensors", ".pt", ".bin")
+"""What may stand behind the name of a word: prompts may call it by its file."""
+
 
 def with_placeholder(text: str, name: str) -> str:
     """Write every mention of the word as the placeholder.
 
-    The word may be given as `[name]`, as `embedding:NAME` or as the bare name standing
-    alone, so that captions and prompts made for other tools work unchanged.
+    The word may be given as `[name]`, as `embedding:NAME`, as `embedding:NAME.safetensors` or as
+    the bare name standing alone, so that captions and prompts made for other tools work unchanged.
     """
     word = re.escape(name)
-    pattern = rf"(?:embedding:|(?<![\w:.-])){word}(?![\w-]|\.\w)"
+    if not name.isascii():
+        # Some systems write “é” as two characters; names are composed.
+        text = unicodedata.normalize("NFC", text)
+    suffix = "|".join(map(re.escape, FILE_SUFFIXES))
+    pattern = rf"(?:embedding:{word}(?:{suffix})?|(?<![\w:.-]){word})(?![\w-]|\.\w)"
     return re.sub(pattern, PLACEHOLDER, text)
 
 

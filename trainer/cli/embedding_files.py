@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from ..embeddings.drawing import draw_embedding
-from ..embeddings.embedding import Embedding, check_name
+from ..embeddings.embedding import Embedding
 from ..embeddings.inspection import inspect
+from ..embeddings.names import new_name
 from ..errors import InputError
 from ..files.reading import read_embedding
 from ..files.writing import FORMATS, ONETRAINER, write_embedding
@@ -98,7 +99,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _run_convert(options: argparse.Namespace) -> int:
     target: Path = options.target
-    word = read_embedding(options.source, options.word).renamed(check_name(target.stem))
+    word = read_embedding(options.source, options.word).renamed(new_name(target.stem))
     if not target.parent.is_dir():
         raise InputError(f"There is no folder “{target.parent}”: make it first.")
     layout = ONETRAINER if options.onetrainer else None

@@ -13,8 +13,11 @@ from typing import Any
 from ..data.picture_folder import read_folders
 from ..diffusers_model.model import DiffusersModel
 from ..errors import InputError
+from ..files.whole_files import try_folder
+from ..files.writing import FORMATS
 from ..learning.distributed import joined
 from ..learning.loop import DivergedError
+from ..runs.training import INTERRUPTED_ENDING
 from ..settings import Settings, described_fields
 from .options import (
     BAD_INPUT,
@@ -23,7 +26,6 @@ from .options import (
     add_settings,
     file_of,
     load_model,
-    make_output,
     refuse_unwritable,
     settings_of,
 )
@@ -77,7 +79,8 @@ def _run_list(options: argparse.Namespace) -> int:
     if not waiting:
         print("All words of the table are learned already.")
         return 0
-    make_output(options)
+    longest = max((e.settings.name for e in waiting), key=lambda name: len(name.encode()))
+    try_folder(options.output, f"{longest}{INTERRUPTED_ENDING}{FORMATS[options.format].suffix}")
     model = load_model(options, waiting[0].settings)
     refuse_unwritable(model, options.format)
     with joined(model.device) as processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -123,15 +124,46 @@ def parse_templates(text: str, name: str) -> list[str]:
     return lines
 
 
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # Before UTF-16, whose mark it begins with.
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in the encoding that its byte-order mark names, else in UTF-8.
+
+    Raises:
+        InputError: it is in another encoding: no letter is ever guessed.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without a mark reads as UTF-8 with zeros between the letters.
+    if "\0" in text:
+        raise InputError(
+            f"The text of “{path.name}” is in an encoding that the file does not name: save it as "
+            "UTF-8."
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_templates(path: Path) -> str:
     """The templates of a text file, or of all text files of a folder, such as A1111's.
 
     Raises:
-        InputError: no such file, or nothing in it.
+        InputError: no such file, nothing in it, or not in UTF-8 or marked as another encoding.
     """
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     try:
-        text = "\n".join(f.read_text(encoding="utf-8-sig", errors="replace") for f in files)
+        text = "\n".join(map(read_text, files))
     except OSError as error:
         raise InputError(
             f"The templates “{path}” cannot be read ({error.strerror}): give a text file with one "

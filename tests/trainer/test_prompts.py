@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import torch
 from hypothesis import given
@@ -30,6 +32,9 @@ CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
         ("my-cat-toy", "my-cat-toy"),
         ("cat-toy-neg", "cat-toy-neg"),
         ("cat-toy.safetensors", "cat-toy.safetensors"),
+        ("embedding:cat-toy.safetensors", "[name]"),
+        ("(embedding:cat-toy.pt:1.2), a cat", "([name]:1.2), a cat"),
+        ("embedding:cat-toy.bin2", "embedding:cat-toy.bin2"),
         ("embedding:other", "embedding:other"),
     ],
 )
@@ -39,6 +44,11 @@ def test_mentions_of_the_word(text: str, expected: str) -> None:
 
 def test_characters_of_a_name_are_taken_literally() -> None:
     assert with_placeholder("a.b or aXb", "a.b") == "[name] or aXb"
+
+
+def test_a_name_is_found_however_its_letters_are_composed() -> None:
+    decomposed = unicodedata.normalize("NFD", "a café-mug")
+    assert with_placeholder(decomposed, "café-mug") == "a [name]"
 
 
 def test_split_at_word() -> None:

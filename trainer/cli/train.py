@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,12 @@ from .options import (
 )
 
 FOLDER_HELP = (
-    "A text file of the same name beside a picture is its caption; for cat.jpg, a picture "
-    "cat-mask.png is its mask, white where to learn."
+    "A text file of the same name beside a picture (.txt or .caption) is its caption; for cat.jpg, "
+    "a picture cat-mask.png is its mask, white where to learn."
 )
+
+NOTICED = 2.0
+"""Seconds from which on reading pictures is told of."""
 
 
 def add_train(commands: Any) -> None:
@@ -105,7 +109,7 @@ def _run_train(options: argparse.Namespace) -> int:
         refuse_taken(preview_of(target), overwrite=options.overwrite)
     if options.run_folder is not None:
         try_folder(options.run_folder, f"{settings.name}_00001")
-    pictures = read_folders(options.images, options.unlike_images, options.captions)
+    pictures = pictures_of(options.images, options.unlike_images, options.captions, settings)
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)
@@ -189,6 +193,29 @@ def train_to_file(
         print(trained.report.learned, file=sys.stderr)
     if trained.unsaved:
         raise InputError(trained.unsaved)
+
+
+def pictures_of(
+    images: Path, unlike_images: Path | None, captions: str, settings: Settings
+) -> Sequence[Picture]:
+    """The pictures of a word, as the run needs them; tells what is left out and what it took.
+
+    Raises:
+        InputError: see `read_folders`.
+    """
+    began = time.monotonic()
+
+    def bar(paths: Sequence[Path]) -> Iterable[Path]:
+        read: Iterable[Path] = tqdm(paths, "reading", unit="picture", leave=False, delay=NOTICED)
+        return read
+
+    found = read_folders(images, unlike_images, captions, settings, bar)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    seconds = time.monotonic() - began
+    if seconds > NOTICED:
+        print(f"{len(found.pictures)} pictures were read in {seconds:.0f} s.", file=sys.stderr)
+    return found.pictures
 
 
 def preview_of(target: Path) -> Path:

@@ -214,12 +214,11 @@ def _coarse(plane: Tensor, scale: int) -> Tensor:
 
 
 def _masks(pictures: Sequence[Picture], settings: Settings) -> Iterator[str]:
-    masks = [(p.source, flatten(p, settings.alpha).mask) for p in pictures]
-    small = [
-        f"{source} ({float(mask.mean()):.1%})"
-        for source, mask in masks
-        if mask is not None and mask.mean() < SMALL_MASK
-    ]
+    small = []
+    for picture in pictures:
+        mask = flatten(picture, settings.alpha).mask
+        if mask is not None and mask.mean() < SMALL_MASK:
+            small.append(f"{picture.source} ({float(mask.mean()):.1%})")
     if small:
         yield (
             f"Masks that leave little of the picture to learn from: {_list(small)}. Cut the "

@@ -46,8 +46,9 @@ def new_name(name: str) -> str:
 
 def same_name(one: str, other: str) -> bool:
     """Whether some file systems take two names for one: case and composition set aside."""
-    return _folded(one) == _folded(other)
+    return folded(one) == folded(other)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name with case and composition set aside, to look it up as some file systems do."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -14,7 +14,13 @@ from ...trainer.embeddings.embedding import Embedding, check_name
 from ...trainer.embeddings.metadata import is_negative
 from ...trainer.embeddings.names import same_name
 from ...trainer.errors import InputError
-from ...trainer.files.reading import PICTURE_SUFFIXES, READABLE_SUFFIXES, read_embedding, read_notes
+from ...trainer.files.reading import (
+    PICTURE_SUFFIXES,
+    READABLE_SUFFIXES,
+    only_shows_a_word,
+    read_embedding,
+    read_notes,
+)
 from ...trainer.files.thumbnails import preview_picture
 from ...trainer.files.whole_files import make_folder, try_folder
 from ...trainer.files.writing import FORMATS, same_vectors, write_embedding
@@ -23,6 +29,9 @@ from ...trainer.runs.training import INTERRUPTED_ENDING
 
 HOST_SUFFIXES = frozenset(FILE_SUFFIXES)
 """What `embedding:name` in a prompt finds."""
+
+LARGEST_READ = 64 * 1024 * 1024
+"""Bytes up to which a file is read whole, to see whether it has changed."""
 
 DEEPEST = 16
 """Folders in folders that are looked through for a name."""
@@ -71,8 +80,19 @@ def preview(file: str) -> bytes | None:
 
 
 def fingerprint(file: str) -> str:
-    """SHA-256 of a listed file's bytes, so that a changed file is noticed."""
-    return hashlib.sha256(find(file).read_bytes()).hexdigest()
+    """SHA-256 of a listed file's bytes, so that a changed file is noticed.
+
+    Of one that is too large for an embedding, its size and time of change.
+    """
+    path = find(file)
+    status = path.stat()
+    if status.st_size > LARGEST_READ:
+        return f"{status.st_size} bytes, changed {status.st_mtime_ns}"
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while part := content.read(1024 * 1024):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def check_free(name: str, *, overwrite: bool = False) -> None:
@@ -185,7 +205,7 @@ def _present() -> dict[str, Path]:
             (path.relative_to(folder).as_posix(), path)
             for path in files
             if path.suffix.lower() not in PICTURE_SUFFIXES
-            or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
+            or not (path.with_suffix("") in stems or only_shows_a_word(path))
         )
     return found
 

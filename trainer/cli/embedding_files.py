@@ -68,7 +68,7 @@ def add_preview(commands: Any) -> None:
     parser.set_defaults(run=_run_preview)
     _add_source(parser)
     parser.add_argument(
-        "--output", type=Path, help="The new .png (default: NAME.preview.png beside the source)."
+        "--output", type=Path, help="The new .png (default: NAME.vectors.png beside the source)."
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
     _add_model(parser)
@@ -116,7 +116,7 @@ def _run_inspect(options: argparse.Namespace) -> int:
 
 def _run_preview(options: argparse.Namespace) -> int:
     word = read_embedding(options.source, options.word)
-    target = options.output or options.source.with_name(f"{options.source.stem}.preview.png")
+    target = options.output or options.source.with_name(f"{options.source.stem}.vectors.png")
     if target.suffix.lower() != ".png":
         raise InputError(f"“{target.name}” does not end in .png: choose another --output.")
     if target.exists() and not options.overwrite:

@@ -11,7 +11,10 @@ import torch
 from support.checkpoints import SD1, SD2_V, SDXL, Family
 from support.loaded import executing, load
 
-PROMPTS = ["a photo of a [name]", "a close-up photo of the [name] beside a small dog"]
+PROMPTS = [
+    "a photo of a [name]",
+    r"a (close-up) photo of the ([name]:1.3) \(new\) beside a ((small) and old:0.6) dog",
+]
 TIMESTEPS = torch.tensor([120, 781])
 SAME_NOTES = ("modelspec.architecture", "modelspec.prediction_type", "textual_inversion.model")
 

@@ -21,6 +21,7 @@ SAME_NOTES = ("modelspec.architecture", "modelspec.prediction_type", "textual_in
 
 def loss_and_gradient(model, vectors, latents, noise):
     """The objective at fixed noise and timesteps, through the seam alone."""
+    from textual_inversion.trainer.learning.losses import squared_errors
     from textual_inversion.trainer.methods import diffusion as objective
 
     live = {k: v.clone().requires_grad_() for k, v in vectors.items()}
@@ -29,7 +30,7 @@ def loss_and_gradient(model, vectors, latents, noise):
     noisy = objective.add_noise(latents, noise, alpha, sigma)
     prediction = model.predict(noisy, TIMESTEPS, model.encode_prompts(prompts, live))
     wanted = objective.target(model.parameterization, latents, noise, alpha, sigma)
-    loss = objective.losses(prediction, wanted).mean()
+    loss = squared_errors(prediction, wanted).mean()
     loss.backward()
     return loss.item(), {k: v.grad for k, v in live.items()}, prediction.detach()
 

@@ -81,7 +81,8 @@ def read_pixels(path: Path, settings: Settings | None = None) -> Tensor:
     """
     picture, size = _open(path, lambda own: size_to_keep(own, settings) if settings else own)
     colours = "RGBA" if picture.has_transparency_data else "RGB"
-    return torch.from_numpy(np.array(_scaled(picture.convert(colours), size)))
+    coloured = picture if picture.mode == colours else picture.convert(colours)
+    return torch.from_numpy(np.array(_scaled(coloured, size)))
 
 
 def read_mask(path: Path, size: Size) -> Tensor:
@@ -121,7 +122,10 @@ def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size]:
                 # JPEG can be decoded at a half, a quarter, an eighth; the rest is left to scaling.
                 wanted = size if lies else size[::-1]
                 opened.draft(None, (2 * wanted[0], 2 * wanted[1]))
-            return _in_eight_bits(ImageOps.exif_transpose(opened), opened.format), size
+            # In place and not by the way of copies: a photo of 24 megapixels has 72 MB.
+            ImageOps.exif_transpose(opened, in_place=True)
+            opened.load()
+            return _in_eight_bits(opened, opened.format), size
     except UnidentifiedImageError as error:
         raise _unreadable(path, "it is none, or damaged") from error
     except Image.DecompressionBombError as error:

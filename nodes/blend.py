@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trainer.embeddings.algebra import concatenate, from_text, keep_vectors, slerp, weighted_sum
-from ..trainer.embeddings.embedding import Embedding, check_name
+from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
 from .host.text_encoders import text_encoders
 from .inputs import CATEGORY, EmbeddingSocket
@@ -90,7 +91,7 @@ class BlendEmbeddings(io.ComfyNode):
     ) -> io.NodeOutput:
         """Blend the words."""
         words = [word for word in embeddings.values() if word is not None]
-        return io.NodeOutput(blend(check_name(name), words, mode, amount, keep_vectors))
+        return io.NodeOutput(blend(new_name(name), words, mode, amount, keep_vectors))
 
 
 class EmbeddingFromText(io.ComfyNode):
@@ -127,7 +128,7 @@ class EmbeddingFromText(io.ComfyNode):
     def execute(cls, clip: Any, text: str, name: str) -> io.NodeOutput:
         """Take the vectors."""
         encoders = [encoder.described() for encoder in text_encoders(clip)]
-        return io.NodeOutput(from_text(check_name(name), encoders, text))
+        return io.NodeOutput(from_text(new_name(name), encoders, text))
 
 
 def blend(name: str, words: list[Embedding], mode: str, amount: float, keep: int = 0) -> Embedding:
@@ -162,7 +163,7 @@ def blend(name: str, words: list[Embedding], mode: str, amount: float, keep: int
 def _name_problem(name: str | None) -> bool | str:
     """True, or why a name cannot be used; one that comes through a link is not known yet."""
     try:
-        check_name("connected" if name is None else name)
+        new_name("connected" if name is None else name)
     except InputError as error:
         return str(error)
     return True

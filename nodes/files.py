@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.names import new_name
 from ..trainer.files.writing import FORMATS
 from .host import library
 from .inputs import CATEGORY, EmbeddingSocket
@@ -62,7 +63,7 @@ class SaveEmbedding(io.ComfyNode):
         cls, embedding: Embedding, name: str, format: str, overwrite: bool
     ) -> io.NodeOutput:
         """Write the file."""
-        named = embedding.renamed(name.strip()) if name.strip() else embedding
+        named = embedding.renamed(new_name(name)) if name.strip() else embedding
         path = library.save(named, format, overwrite=overwrite)
         return io.NodeOutput(f"embedding:{named.name}", ui={"text": [f"Saved {path.name}"]})
 

@@ -12,8 +12,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..trainer.data.pictures import Picture, as_unlike
-from ..trainer.embeddings.embedding import Embedding, check_name
+from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
+from ..trainer.files.whole_files import try_folder
 from ..trainer.learning.negative_objectives import objective_of
 from ..trainer.presets import HELP as PRESET_HELP
 from ..trainer.presets import NONE, PRESETS, with_preset
@@ -24,7 +26,7 @@ from ..trainer.settings import Settings, described_fields
 from .host import library
 from .host.model import HostModel
 from .inputs import EmbeddingSocket, LossMapSocket, setting_inputs
-from .page.runs import RUNS, NodeDisplay, runs_folder
+from .page.runs import RUNS, NodeDisplay, runs_folder, temporary_folder
 
 
 def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list[io.Input]:
@@ -101,7 +103,7 @@ def report_output() -> io.Output:
 def name_allowed(name: list[str] | None) -> bool | str:
     """Whether a word can be called so, as soon as the graph is queued; if not, why."""
     try:
-        check_name(name[0] if name else "connected")
+        new_name(name[0] if name else "connected")
     except InputError as error:
         return str(error)
     return True
@@ -157,11 +159,15 @@ def train_in_host(
     chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind)}
     settings = kind(**with_preset(preset[0], chosen))
     objective = objective_of(settings)
-    if save[0] and not overwrite[0]:
-        for name in objective.names(settings.name):
-            library.check_free(name)
+    for name in objective.names(settings.name) if save[0] else ():
+        library.check_free(name, overwrite=overwrite[0])
+        library.try_to_write(name)
+    try_folder(runs_folder(), f"{settings.name}_00001")
     destination = Destination(
-        lambda word, replace: library.save(word, overwrite=replace), save[0], overwrite[0]
+        lambda word, replace: library.save(word, overwrite=replace),
+        save[0],
+        overwrite[0],
+        temporary_folder(),
     )
     # Everything below needs tensors that can carry a gradient; the host's own calls go
     # back into inference mode inside `HostModel`.
@@ -195,7 +201,7 @@ def train_in_host(
         prompts = [f"embedding:{name}" for name in names]
         display.say(
             f"saved as {' and '.join(prompts)}"
-            if save[0]
+            if save[0] and not trained.unsaved
             else f"learned {' and '.join(names)}, not saved"
         )
     return Done(

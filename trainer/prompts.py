@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -11,15 +14,22 @@ from .errors import InputError
 PLACEHOLDER = "[name]"
 """Stands for the word in templates, captions and prompts (the notation of A1111)."""
 
+FILE_SUFFIXES = (".safetensors", ".pt", ".bin")
+"""What may stand behind the name of a word: prompts may call it by its file."""
+
 
 def with_placeholder(text: str, name: str) -> str:
     """Write every mention of the word as the placeholder.
 
-    The word may be given as `[name]`, as `embedding:NAME` or as the bare name standing
-    alone, so that captions and prompts made for other tools work unchanged.
+    The word may be given as `[name]`, as `embedding:NAME`, as `embedding:NAME.safetensors` or as
+    the bare name standing alone, so that captions and prompts made for other tools work unchanged.
     """
     word = re.escape(name)
-    pattern = rf"(?:embedding:|(?<![\w:.-])){word}(?![\w-]|\.\w)"
+    if not name.isascii():
+        # Some systems write “é” as two characters; names are composed.
+        text = unicodedata.normalize("NFC", text)
+    suffix = "|".join(map(re.escape, FILE_SUFFIXES))
+    pattern = rf"(?:embedding:{word}(?:{suffix})?|(?<![\w:.-]){word})(?![\w-]|\.\w)"
     return re.sub(pattern, PLACEHOLDER, text)
 
 
@@ -29,6 +39,61 @@ def split_at_word(prompt: str, token_ids: Callable[[str], list[int]]) -> list[li
     for text in prompt.split(PLACEHOLDER):
         groups += [token_ids(text), None]
     return groups[:-1]
+
+
+WeightedGroup = tuple[list[int] | None, float]
+"""Tokens that stand together, or the place of the word, and how much they count."""
+
+
+def weighted_groups(prompt: str, token_ids: Callable[[str], list[int]]) -> list[WeightedGroup]:
+    """The tokens of a prompt, split at mentions of the word and where weights change."""
+    return [
+        (group, weight)
+        for text, weight in weighted_texts(prompt)
+        for group in split_at_word(text, token_ids)
+    ]
+
+
+def weighted_texts(prompt: str) -> list[tuple[str, float]]:
+    """The parts of a prompt and how much they count, as ComfyUI reads it.
+
+    `(text)` counts 1.1 times as much, `(text:1.3)` 1.3 times; brackets in brackets multiply, a
+    number stands for itself. Behind a backslash a bracket is one; square ones mean nothing.
+    """
+    hidden = prompt.replace("\\)", "\0\1").replace("\\(", "\0\2")
+    return [
+        (text.replace("\0\1", ")").replace("\0\2", "("), weight)
+        for text, weight in _weighted(hidden, 1.0)
+        if text
+    ]
+
+
+def _weighted(text: str, weight: float) -> list[tuple[str, float]]:
+    parts, start, depth = [], 0, 0
+    for at, letter in enumerate(text):
+        if letter == "(":
+            if depth == 0:
+                parts.append(text[start:at])
+                start = at
+            depth += 1
+        elif letter == ")":
+            depth -= 1
+            if depth == 0:
+                parts.append(text[start : at + 1])
+                start = at + 1
+    parts.append(text[start:])
+    return [found for part in parts for found in _weighted_part(part, weight)]
+
+
+def _weighted_part(part: str, weight: float) -> list[tuple[str, float]]:
+    if len(part) < 2 or part[0] != "(" or part[-1] != ")":
+        return [(part, weight)]
+    inside, weight = part[1:-1], 1.1 * weight
+    text, _, number = inside.rpartition(":")
+    if text:
+        with suppress(ValueError):
+            weight, inside = float(number), text
+    return _weighted(inside, weight)
 
 
 FILEWORDS = "[filewords]"
@@ -115,15 +180,46 @@ def parse_templates(text: str, name: str) -> list[str]:
     return lines
 
 
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # Before UTF-16, whose mark it begins with.
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in the encoding that its byte-order mark names, else in UTF-8.
+
+    Raises:
+        InputError: it is in another encoding: no letter is ever guessed.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without a mark reads as UTF-8 with zeros between the letters.
+    if "\0" in text:
+        raise InputError(
+            f"The text of “{path.name}” is in an encoding that the file does not name: save it as "
+            "UTF-8."
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_templates(path: Path) -> str:
     """The templates of a text file, or of all text files of a folder, such as A1111's.
 
     Raises:
-        InputError: no such file, or nothing in it.
+        InputError: no such file, nothing in it, or not in UTF-8 or marked as another encoding.
     """
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     try:
-        text = "\n".join(f.read_text(encoding="utf-8-sig", errors="replace") for f in files)
+        text = "\n".join(map(read_text, files))
     except OSError as error:
         raise InputError(
             f"The templates “{path}” cannot be read ({error.strerror}): give a text file with one "

@@ -34,7 +34,7 @@ def main() -> None:
     report, model, pictures, dtype, settings = sys.argv[1:]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = DiffusersModel.from_pretrained(model, device, getattr(torch, dtype))
-    images = read_folder(Path(pictures))
+    images = read_folder(Path(pictures)).pictures
     chosen = Settings(**json.loads(settings))
     start, peak = time.perf_counter(), Peak()
     *_, progress = train(loaded, images, chosen)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .gradients import OutOfPlace
+from .gradients import OutOfPlace, replaced
 from .text_encoders import HostEncoder
 
 Tokens = Sequence[Any]
@@ -95,11 +95,8 @@ def _answering_from(model: Any, chunks: Sequence[Tokens]) -> Iterator[None]:
         return (hidden, pooled, extra) if extra else (hidden, pooled)
 
     learn(chunks)
-    model.encode = encode
-    try:
+    with replaced(model, "encode", encode):
         yield
-    finally:
-        del model.encode
 
 
 def _forward(model: Any, chunks: Sequence[Tokens]) -> Encoded:

@@ -7,7 +7,7 @@ happens in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -130,12 +130,28 @@ def raw_output(base: Any) -> Iterator[None]:
     Everything else that the host does around its network (casts, pooled output, patches,
     wrappers) then also happens while training.
     """
-    sampling = base.model_sampling
-    sampling.calculate_denoised = lambda sigma, model_output, model_input: model_output
+    with replaced(
+        base.model_sampling,
+        "calculate_denoised",
+        lambda sigma, model_output, model_input: model_output,
+    ):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give one object an attribute; afterwards it has what it had, be it its own or its type's.
+
+    Other packs hang their own functions on the host's objects, which must be there again.
+    """
+    own = vars(owner)
+    had = {name: own[name]} if name in own else {}
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        del sampling.calculate_denoised
+        own.pop(name, None)
+        own.update(had)
 
 
 @contextmanager
@@ -152,14 +168,10 @@ def training_flag() -> Iterator[None]:
 @contextmanager
 def checkpointed(module: nn.Module) -> Iterator[None]:
     """Keep only the inputs of each block and compute its inside again on the way back."""
-    blocks = list(_blocks(module))
-    try:
-        for block in blocks:
-            block.forward = _checkpointing(block.forward)
+    with ExitStack() as stack:
+        for block in _blocks(module):
+            stack.enter_context(replaced(block, "forward", _checkpointing(block.forward)))
         yield
-    finally:
-        for block in blocks:
-            del block.forward
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,13 +12,29 @@ import folder_paths
 
 from ...trainer.embeddings.embedding import Embedding, check_name
 from ...trainer.embeddings.metadata import is_negative
+from ...trainer.embeddings.names import same_name
 from ...trainer.errors import InputError
-from ...trainer.files.reading import PICTURE_SUFFIXES, READABLE_SUFFIXES, read_embedding, read_notes
+from ...trainer.files.reading import (
+    PICTURE_SUFFIXES,
+    READABLE_SUFFIXES,
+    only_shows_a_word,
+    read_embedding,
+    read_notes,
+)
 from ...trainer.files.thumbnails import preview_picture
-from ...trainer.files.writing import FORMATS, write_embedding
+from ...trainer.files.whole_files import make_folder, try_folder
+from ...trainer.files.writing import FORMATS, same_vectors, write_embedding
+from ...trainer.prompts import FILE_SUFFIXES
+from ...trainer.runs.training import INTERRUPTED_ENDING
 
-HOST_SUFFIXES = frozenset({".safetensors", ".pt", ".bin"})
+HOST_SUFFIXES = frozenset(FILE_SUFFIXES)
 """What `embedding:name` in a prompt finds."""
+
+LARGEST_READ = 64 * 1024 * 1024
+"""Bytes up to which a file is read whole, to see whether it has changed."""
+
+DEEPEST = 16
+"""Folders in folders that are looked through for a name."""
 
 
 def list_files() -> list[str]:
@@ -63,46 +80,112 @@ def preview(file: str) -> bytes | None:
 
 
 def fingerprint(file: str) -> str:
-    """SHA-256 of a listed file's bytes, so that a changed file is noticed."""
-    return hashlib.sha256(find(file).read_bytes()).hexdigest()
+    """SHA-256 of a listed file's bytes, so that a changed file is noticed.
 
-
-def target(name: str, file_format: str = "safetensors") -> Path:
-    """Where a word of this name is saved: the first embeddings folder.
-
-    Raises:
-        InputError: the name is unusable.
+    Of one that is too large for an embedding, its size and time of change.
     """
-    return _folders()[0] / f"{check_name(name)}{FORMATS[file_format].suffix}"
+    path = find(file)
+    status = path.stat()
+    if status.st_size > LARGEST_READ:
+        return f"{status.st_size} bytes, changed {status.st_mtime_ns}"
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while part := content.read(1024 * 1024):
+            digest.update(part)
+    return digest.hexdigest()
 
 
-def check_free(name: str) -> None:
+def check_free(name: str, *, overwrite: bool = False) -> None:
     """Refuse a name under which the host would find another embedding.
 
+    The host finds a name in all folders below its own, in an order that changes; so does this.
+
+    Args:
+        name: of a new word.
+        overwrite: whether one that exists may be replaced.
+
     Raises:
-        InputError: there is one in some format, in any folder; also as a link to elsewhere,
-            which the host follows.
+        InputError: there is one in some format, also through a link, or under a name that some
+            file systems take for the same; or, where it may be replaced, there are several, or
+            it lies outside the embeddings folders.
     """
-    wanted = check_name(name)
-    for file in _present():
-        path = Path(file)
-        if path.suffix.lower() in HOST_SUFFIXES and path.with_suffix("").as_posix() == wanted:
-            raise InputError(
-                f"An embedding “{file}” exists already: choose another name, turn on overwrite, "
-                "or draw with it through Load Embedding."
-            )
+    taken = _called(name)
+    if not overwrite:
+        _refuse(taken)
+    exact = [path for path in taken if path.stem == name]
+    if len({path.parent for path in exact}) > 1:
+        raise InputError(
+            f"Several embeddings are called “{name}” ({', '.join(map(_listed_as, exact))}), and "
+            "ComfyUI draws with any of them: choose another name, or remove all but one."
+        )
+    if exact and not _is_inside(exact[0]) and not exact[0].is_symlink():
+        raise InputError(
+            f"The embedding “{_listed_as(exact[0])}” lies outside the embeddings folder, where "
+            "nothing is replaced: choose another name."
+        )
+
+
+def try_to_write(name: str) -> None:
+    """Find out before training whether a word of this name can be written.
+
+    Raises:
+        InputError: no.
+    """
+    path = _target(name)
+    try_folder(path.parent, f"{name}{INTERRUPTED_ENDING}{path.suffix}")
 
 
 def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: bool) -> Path:
     """Write a word into the embeddings folder, whole or not at all.
 
+    A word of this name that exists is the one that is replaced, wherever it lies.
+
     Raises:
-        InputError: the name is taken (and not by the same vectors) or unusable.
+        InputError: the name is taken (and not by the same vectors) or unusable, or it cannot be
+            written.
     """
-    path = target(embedding.name, file_format)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = FORMATS[file_format].suffix
+    path = _target(embedding.name, suffix)
+    if suffix in HOST_SUFFIXES and not overwrite:
+        # The same word in another format, or saved twice, is nothing to ask about.
+        _refuse([p for p in _called(embedding.name) if not same_vectors(p, embedding)])
+    make_folder(path.parent)
     write_embedding(embedding, path, overwrite=overwrite)
     return path
+
+
+def _refuse(taken: Sequence[Path]) -> None:
+    if taken:
+        raise InputError(
+            f"An embedding “{_listed_as(taken[0])}” exists already: choose another name, turn on "
+            "overwrite, or draw with it through Load Embedding."
+        )
+
+
+def _target(name: str, suffix: str = ".safetensors") -> Path:
+    """Where a word of this name is saved: beside one that exists, else the first folder."""
+    exact = [path for path in _called(name) if path.stem == name and _is_inside(path.parent)]
+    folder = exact[0].parent if exact else _folders()[0]
+    return folder / f"{check_name(name)}{suffix}"
+
+
+def _called(name: str) -> list[Path]:
+    """The files that the host could take for the embedding of this name."""
+    found = []
+    for folder in _folders():
+        for root, below, files in os.walk(folder, followlinks=True):
+            if len(Path(root).relative_to(folder).parts) >= DEEPEST:
+                below.clear()  # Links that lead in a circle have no end.
+            for file in map(Path(root).joinpath, files):
+                if file.suffix.lower() in HOST_SUFFIXES and same_name(file.stem, name):
+                    found.append(file)
+    return found
+
+
+def _listed_as(path: Path) -> str:
+    """A file as the list of embeddings has it: by its path in its folder."""
+    folder = next((f for f in _folders() if path.is_relative_to(f)), path.parent)
+    return path.relative_to(folder).as_posix()
 
 
 def _files() -> dict[str, Path]:
@@ -122,7 +205,7 @@ def _present() -> dict[str, Path]:
             (path.relative_to(folder).as_posix(), path)
             for path in files
             if path.suffix.lower() not in PICTURE_SUFFIXES
-            or not (path.with_suffix("") in stems or path.stem.endswith(".preview"))
+            or not (path.with_suffix("") in stems or only_shows_a_word(path))
         )
     return found
 

@@ -28,6 +28,11 @@ def runs_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / "textual_inversion"
 
 
+def temporary_folder() -> Path:
+    """The host's folder for what it deletes as it starts; it need not exist yet."""
+    return Path(folder_paths.get_temp_directory()) / "textual_inversion"
+
+
 class NodeDisplay:
     """A run on the page: the node's progress bar, its text, and the chart.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,37 @@ def test_everything_is_put_back(sd1: Loaded, checkpointing: bool) -> None:
     assert sd1.objects() == objects
     assert sd1.weights_hash() == weights
     assert (comfy.sd1_clip.load_embed, comfy.model_management.in_training) == globals_before
+
+
+def test_what_another_pack_has_hung_on_a_block_is_there_again(sd1: Loaded) -> None:
+    from textual_inversion.nodes.host.gradients import checkpointed, raw_output
+
+    sd1.have_host_load()
+    base = sd1.model.model
+    block = base.diffusion_model.input_blocks[1][0]
+    original, calls = block.forward, []
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(len(args))
+        return original(*args, **kwargs)
+
+    def calculate_denoised(*args: Any) -> Any:
+        return type(base.model_sampling).calculate_denoised(base.model_sampling, *args)
+
+    block.forward = wrapped
+    base.model_sampling.calculate_denoised = calculate_denoised
+    try:
+        with executing(), open_model(sd1, checkpointing=True) as model:
+            steps(model)
+        assert calls
+        assert block.forward is wrapped
+        assert base.model_sampling.calculate_denoised is calculate_denoised
+        with pytest.raises(KeyError), checkpointed(base.diffusion_model), raw_output(base):
+            raise KeyError
+        assert block.forward is wrapped
+        assert base.model_sampling.calculate_denoised is calculate_denoised
+    finally:
+        del block.forward, base.model_sampling.calculate_denoised
 
 
 def test_checkpointing_changes_nothing_but_memory(sd1: Loaded) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 KINDS = {SD1.name: "EPS", SD2_V.name: "V_PREDICTION", SDXL.name: "EPS"}
 PROMPT = "a photo of a dog on the beach"
-PROMPTS = ["a photo of a [name]", "a close-up photo of the [name] beside a small dog"]
+PROMPTS = [
+    "a photo of a [name]",
+    r"a (close-up) photo of the ([name]:1.3) \(new\) beside a ((small) and old:0.6) dog",
+]
 TIMESTEPS = torch.tensor([120, 781])
 SAME_NOTES = ("modelspec.architecture", "modelspec.prediction_type", "textual_inversion.model")
 

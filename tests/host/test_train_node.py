@@ -332,6 +332,58 @@ def test_bad_input_is_refused_in_a_sentence(
         host.run(graph)
 
 
+@pytest.mark.parametrize("existing", ["sub/plain.safetensors", "PLAIN.pt", "deep/er/plain.bin"])
+def test_a_name_that_the_host_finds_elsewhere_is_taken(
+    existing: str, host: Host, sd1: str, names: list[str]
+) -> None:
+    path = host.embeddings / existing
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"emb_params": torch.ones(1, 768)}, path)
+    graph = Graph()
+    train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="plain", overwrite=False)
+    try:
+        with pytest.raises(GraphFailedError, match=f"“{existing}” exists already"):
+            host.run(graph)
+    finally:
+        path.unlink()
+
+
+def test_the_word_that_the_host_finds_is_the_one_that_is_replaced(
+    host: Host, sd1: str, names: list[str]
+) -> None:
+    path = host.embeddings / "below" / "replaced.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file({"emb_params": torch.ones(1, 768)}, path)
+    train_once(host, sd1, names[:1], name="replaced", steps=1, overwrite=True)
+    assert load_file(path)["emb_params"].shape == (2, 768)
+    assert not (host.embeddings / "replaced.safetensors").exists()
+    # Where there are two, nobody can say which the host takes.
+    save_file({"emb_params": torch.ones(1, 768)}, host.embeddings / "replaced.safetensors")
+    graph = Graph()
+    train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="replaced", overwrite=True)
+    with pytest.raises(GraphFailedError, match="Several embeddings are called “replaced”"):
+        host.run(graph)
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(
+    host: Host, sd1: str, names: list[str]
+) -> None:
+    """And what goes wrong later is told on the node, whose output is the word all the same."""
+    runs = host.server.base / "output" / "textual_inversion"
+    aside = runs.rename(runs.with_name("aside")) if runs.exists() else None
+    runs.write_text("")
+    graph = Graph()
+    train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="nowhere")
+    try:
+        with pytest.raises(GraphFailedError, match="textual_inversion” cannot be made"):
+            host.run(graph)
+    finally:
+        runs.unlink()
+        if aside:
+            aside.rename(runs)
+    assert not list(host.embeddings.glob("nowhere*"))
+
+
 def test_a_kind_of_prediction_that_cannot_be_trained(host: Host, sd1: str, names: list[str]):
     graph = Graph()
     loaded = checkpoint(graph, sd1)

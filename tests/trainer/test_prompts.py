@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 from textual_inversion.trainer.diffusers_model.clip_tokens import (
     ChunkFormat,
     chunk_rows,
+    chunk_weights,
     place_vectors,
 )
-from textual_inversion.trainer.prompts import split_at_word, with_placeholder
+from textual_inversion.trainer.prompts import split_at_word, weighted_texts, with_placeholder
 
 CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
 
@@ -30,6 +33,9 @@ CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
         ("my-cat-toy", "my-cat-toy"),
         ("cat-toy-neg", "cat-toy-neg"),
         ("cat-toy.safetensors", "cat-toy.safetensors"),
+        ("embedding:cat-toy.safetensors", "[name]"),
+        ("(embedding:cat-toy.pt:1.2), a cat", "([name]:1.2), a cat"),
+        ("embedding:cat-toy.bin2", "embedding:cat-toy.bin2"),
         ("embedding:other", "embedding:other"),
     ],
 )
@@ -41,6 +47,11 @@ def test_characters_of_a_name_are_taken_literally() -> None:
     assert with_placeholder("a.b or aXb", "a.b") == "[name] or aXb"
 
 
+def test_a_name_is_found_however_its_letters_are_composed() -> None:
+    decomposed = unicodedata.normalize("NFD", "a café-mug")
+    assert with_placeholder(decomposed, "café-mug") == "a [name]"
+
+
 def test_split_at_word() -> None:
     assert split_at_word("ab[name]c[name]", lambda text: [ord(c) for c in text]) == [
         [97, 98],
@@ -49,6 +60,38 @@ def test_split_at_word() -> None:
         None,
         [],
     ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("a (red) cat", [("a ", 1.0), ("red", 1.1), (" cat", 1.0)]),
+        ("(a [name]:1.3)", [("a [name]", 1.3)]),
+        ("((a) b:0.5)", [("a", 0.55), (" b", 0.5)]),
+        (r"a \(red\) cat", [("a (red) cat", 1.0)]),
+        ("a (b", [("a ", 1.0), ("(b", 1.0)]),
+        ("a) b (c)", [("a) b (c)", 1.0)]),
+        ("(a (b)", [("a ", 1.1), ("(b", 1.1)]),
+        ("(at 9:x)", [("at 9:x", 1.1)]),
+        ("[a] {b} (:2)", [("[a] {b} ", 1.0), (":2", 1.1)]),
+        ("", []),
+    ],
+)
+def test_brackets_are_weights(prompt: str, expected: list[tuple[str, float]]) -> None:
+    found = weighted_texts(prompt)
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected])
+
+
+def test_weights_lie_where_their_tokens_do() -> None:
+    groups = [([5] * 70, 1.0), (None, 1.3), ([7], 0.5)]
+    rows = chunk_rows([group for group, _ in groups], 6, CLIP)
+    weights = chunk_weights(groups, 6, CLIP)
+    assert len(rows) == len(weights) == 2
+    for row, counted in zip(rows, weights, strict=True):
+        for token, weight in zip(row, counted, strict=True):
+            assert weight == (1.3 if token < 0 else 0.5 if token == 7 else 1.0)
 
 
 def test_short_prompt_is_one_padded_chunk() -> None:

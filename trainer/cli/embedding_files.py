@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from ..embeddings.drawing import draw_embedding
-from ..embeddings.embedding import Embedding, check_name
+from ..embeddings.embedding import Embedding
 from ..embeddings.inspection import inspect
+from ..embeddings.names import new_name
 from ..errors import InputError
 from ..files.reading import read_embedding
 from ..files.writing import FORMATS, ONETRAINER, write_embedding
@@ -67,7 +68,7 @@ def add_preview(commands: Any) -> None:
     parser.set_defaults(run=_run_preview)
     _add_source(parser)
     parser.add_argument(
-        "--output", type=Path, help="The new .png (default: NAME.preview.png beside the source)."
+        "--output", type=Path, help="The new .png (default: NAME.vectors.png beside the source)."
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
     _add_model(parser)
@@ -98,7 +99,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _run_convert(options: argparse.Namespace) -> int:
     target: Path = options.target
-    word = read_embedding(options.source, options.word).renamed(check_name(target.stem))
+    word = read_embedding(options.source, options.word).renamed(new_name(target.stem))
     if not target.parent.is_dir():
         raise InputError(f"There is no folder “{target.parent}”: make it first.")
     layout = ONETRAINER if options.onetrainer else None
@@ -115,7 +116,7 @@ def _run_inspect(options: argparse.Namespace) -> int:
 
 def _run_preview(options: argparse.Namespace) -> int:
     word = read_embedding(options.source, options.word)
-    target = options.output or options.source.with_name(f"{options.source.stem}.preview.png")
+    target = options.output or options.source.with_name(f"{options.source.stem}.vectors.png")
     if target.suffix.lower() != ".png":
         raise InputError(f"“{target.name}” does not end in .png: choose another --output.")
     if target.exists() and not options.overwrite:

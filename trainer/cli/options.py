@@ -14,12 +14,15 @@ from ..data.picture_folder import CAPTIONS
 from ..diffusers_model.loading import silence_libraries
 from ..diffusers_model.model import DiffusersModel
 from ..embeddings.embedding import Embedding
+from ..embeddings.names import same_name
 from ..errors import InputError
 from ..files.refused import Refused
+from ..files.whole_files import try_folder
 from ..files.writing import FORMATS
 from ..model import FrozenModel
 from ..presets import HELP, NONE, PRESETS, with_preset
 from ..prompts import read_templates
+from ..runs.training import INTERRUPTED_ENDING
 from ..settings import Settings, described_fields
 
 DTYPES = {
@@ -28,8 +31,8 @@ DTYPES = {
     "float16": torch.float16,
 }
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes; the last is what shells expect after Ctrl-C."""
+FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+"""Exit codes; the last two are what shells expect after Ctrl-C and SIGTERM."""
 
 _SHORT = {"init_words": ["--init"]}
 """Further names of options."""
@@ -151,28 +154,23 @@ def target_of(options: argparse.Namespace, name: str) -> Path:
     """The file to write, once it is known that it can be.
 
     Raises:
-        InputError: it exists, or its folder cannot be made.
+        InputError: it exists, or its folder cannot be written to.
     """
-    make_output(options)
     target = file_of(options, name)
-    if target.exists() and not options.overwrite:
-        raise InputError(f"“{target}” exists already: choose another --name, or add --overwrite.")
+    try_folder(target.parent, f"{name}{INTERRUPTED_ENDING}{target.suffix}")
+    refuse_taken(target, overwrite=options.overwrite)
     return target
 
 
-def make_output(options: argparse.Namespace) -> None:
-    """Make the folder for files.
+def refuse_taken(target: Path, *, overwrite: bool) -> None:
+    """Refuse to write over a file, also over one whose name is the same on some file systems.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it exists, and may not be replaced.
     """
-    folder: Path = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder “{folder}” cannot be made ({error.strerror}): choose another --output."
-        ) from error
+    for path in target.parent.iterdir() if not overwrite else ():
+        if same_name(path.name, target.name):
+            raise InputError(f"“{path}” exists already: choose another --name, or add --overwrite.")
 
 
 def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from ..data.picture_folder import read_folders
 from ..data.pictures import Picture
 from ..embeddings.embedding import Embedding
+from ..errors import InputError
 from ..files.reading import read_embedding
+from ..files.thumbnails import png
+from ..files.whole_files import try_folder, write_whole
 from ..files.writing import write_embedding
 from ..learning.distributed import ALONE, Processes, joined
 from ..learning.loop import Progress, train
@@ -32,15 +36,19 @@ from .options import (
     add_machine,
     add_settings,
     load_model,
+    refuse_taken,
     refuse_unwritable,
     settings_of,
     target_of,
 )
 
 FOLDER_HELP = (
-    "A text file of the same name beside a picture is its caption; for cat.jpg, a picture "
-    "cat-mask.png is its mask, white where to learn."
+    "A text file of the same name beside a picture (.txt or .caption) is its caption; for cat.jpg, "
+    "a picture cat-mask.png is its mask, white where to learn."
 )
+
+NOTICED = 2.0
+"""Seconds from which on reading pictures is told of."""
 
 
 def add_train(commands: Any) -> None:
@@ -97,7 +105,11 @@ def _run_train(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     names = objective_of(settings).names(settings.name)
     target, *_ = [target_of(options, name) for name in names]
-    pictures = read_folders(options.images, options.unlike_images, options.captions)
+    if settings.previews:
+        refuse_taken(preview_of(target), overwrite=options.overwrite)
+    if options.run_folder is not None:
+        try_folder(options.run_folder, f"{settings.name}_00001")
+    pictures = pictures_of(options.images, options.unlike_images, options.captions, settings)
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)
@@ -165,18 +177,50 @@ def train_to_file(
             pictures,
             settings,
             display,
-            Destination(write, overwrite=overwrite),
+            Destination(write, overwrite=overwrite, last_resort=Path(tempfile.gettempdir())),
             start,
             run,
             processes,
         )
     if settings.previews:
-        picture = target.with_name(f"{settings.name}.preview.png")
-        pixels = (trained.preview * 255).round().byte().numpy()
-        Image.fromarray(pixels).save(picture)
-        print(picture)
+        picture = preview_of(target)
+        try:
+            write_whole(picture, png(trained.preview))
+            print(picture)
+        except InputError as error:
+            print(error, file=sys.stderr)
     if trained.report.learned:
         print(trained.report.learned, file=sys.stderr)
+    if trained.unsaved:
+        raise InputError(trained.unsaved)
+
+
+def pictures_of(
+    images: Path, unlike_images: Path | None, captions: str, settings: Settings
+) -> Sequence[Picture]:
+    """The pictures of a word, as the run needs them; tells what is left out and what it took.
+
+    Raises:
+        InputError: see `read_folders`.
+    """
+    began = time.monotonic()
+
+    def bar(paths: Sequence[Path]) -> Iterable[Path]:
+        read: Iterable[Path] = tqdm(paths, "reading", unit="picture", leave=False, delay=NOTICED)
+        return read
+
+    found = read_folders(images, unlike_images, captions, settings, bar)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    seconds = time.monotonic() - began
+    if seconds > NOTICED:
+        print(f"{len(found.pictures)} pictures were read in {seconds:.0f} s.", file=sys.stderr)
+    return found.pictures
+
+
+def preview_of(target: Path) -> Path:
+    """The picture that `train` draws with a word, beside its file."""
+    return target.with_name(f"{target.stem}.preview.png")
 
 
 class TerminalDisplay:

@@ -7,14 +7,18 @@ import csv
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..data.picture_folder import read_folders
 from ..diffusers_model.model import DiffusersModel
 from ..errors import InputError
+from ..files.whole_files import try_folder
+from ..files.writing import FORMATS
 from ..learning.distributed import joined
 from ..learning.loop import DivergedError
+from ..prompts import read_text
+from ..runs.training import INTERRUPTED_ENDING
 from ..settings import Settings, described_fields
 from .options import (
     BAD_INPUT,
@@ -23,11 +27,10 @@ from .options import (
     add_settings,
     file_of,
     load_model,
-    make_output,
     refuse_unwritable,
     settings_of,
 )
-from .train import train_to_file
+from .train import pictures_of, train_to_file
 
 FOLDERS = ("images", "unlike_images")
 """Columns that name folders of pictures, from the table's own folder on."""
@@ -77,7 +80,8 @@ def _run_list(options: argparse.Namespace) -> int:
     if not waiting:
         print("All words of the table are learned already.")
         return 0
-    make_output(options)
+    longest = max((e.settings.name for e in waiting), key=lambda name: len(name.encode()))
+    try_folder(options.output, f"{longest}{INTERRUPTED_ENDING}{FORMATS[options.format].suffix}")
     model = load_model(options, waiting[0].settings)
     refuse_unwritable(model, options.format)
     with joined(model.device) as processes:
@@ -99,7 +103,7 @@ def _learn(
     settings = entry.settings
     train_to_file(
         model,
-        read_folders(entry.images, entry.unlike_images, options.captions),
+        pictures_of(entry.images, entry.unlike_images, options.captions, settings),
         settings,
         file_of(options, settings.name),
         overwrite=options.overwrite,
@@ -122,11 +126,10 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
         InputError: a file, a line or a value that cannot be used; the sentence names it.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            lines = [(reader.line_num, line) for line in reader]
-            columns = list(reader.fieldnames or [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(StringIO(read_text(path)), strict=True)
+        lines = [(reader.line_num, line) for line in reader]
+        columns = list(reader.fieldnames or [])
+    except (OSError, csv.Error) as error:
         raise InputError(
             f"The table “{path}” cannot be read ({error}): give a CSV file in UTF-8."
         ) from error

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..embeddings.embedding import Embedding
 from ..model import TextEncoder
-from ..prompts import FILEWORDS, PLACEHOLDER, split_at_word
+from ..prompts import FILEWORDS, PLACEHOLDER, weighted_groups
 from ..settings import Settings
 from .captions import PromptsOf, clean_caption, prompts_of, usable_templates
 from .pictures import Picture, fit, flatten, meant
@@ -133,8 +133,8 @@ def _windows(
     too_long = []
     for number, picture in enumerate(pictures):
         longest = max(prompts(picture.caption, settings, number), key=len)
-        groups = split_at_word(longest, clip.token_ids)
-        tokens = sum(num_vectors if group is None else len(group) for group in groups)
+        groups = weighted_groups(longest, clip.token_ids)
+        tokens = sum(num_vectors if group is None else len(group) for group, _ in groups)
         if tokens > WINDOW:
             too_long.append(f"{picture.source} ({tokens} tokens)")
     if too_long:
@@ -214,12 +214,11 @@ def _coarse(plane: Tensor, scale: int) -> Tensor:
 
 
 def _masks(pictures: Sequence[Picture], settings: Settings) -> Iterator[str]:
-    masks = [(p.source, flatten(p, settings.alpha).mask) for p in pictures]
-    small = [
-        f"{source} ({float(mask.mean()):.1%})"
-        for source, mask in masks
-        if mask is not None and mask.mean() < SMALL_MASK
-    ]
+    small = []
+    for picture in pictures:
+        mask = flatten(picture, settings.alpha).mask
+        if mask is not None and mask.mean() < SMALL_MASK:
+            small.append(f"{picture.source} ({float(mask.mean()):.1%})")
     if small:
         yield (
             f"Masks that leave little of the picture to learn from: {_list(small)}. Cut the "

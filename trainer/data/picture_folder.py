@@ -1,111 +1,200 @@
-"""A folder of pictures as the command line takes it: pictures, captions and masks."""
+"""A folder of pictures as people have them: pictures, captions, masks, and whatever else."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-
+from ..embeddings.names import folded
 from ..errors import InputError
+from ..prompts import read_text
+from ..settings import Settings
 from .captions import words_of_file_name
+from .decoding import read_mask, read_pixels, suffixes
 from .pictures import Picture, as_unlike
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 MASK_ENDINGS = ("-mask", "-masklabel")
 """What the name of a picture's mask adds to the picture's; the second is OneTrainer's."""
 
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""How the names of captions end, in any case; the first is taken where a picture has both."""
+
 CAPTIONS = ("files", "names", "none")
 """Where captions come from: text files; else the names of the pictures; or nowhere."""
 
+SHOWN = 10
+"""How many files that were left out a sentence names."""
 
-def read_picture(path: Path, captions: str = "files") -> Picture:
-    """Read a picture as people see it: turned as its EXIF data says, with its alpha.
+Watch = Callable[[Sequence[Path]], Iterable[Path]]
+"""Passes on the pictures to read, and shows how far that is."""
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """What was read from folders.
+
+    Attributes:
+        pictures: in the order of their names.
+        notes: sentences about what was left out, and why.
+    """
+
+    pictures: Sequence[Picture]
+    notes: Sequence[str]
+
+
+def read_folder(
+    folder: Path,
+    captions: str = "files",
+    settings: Settings | None = None,
+    watch: Watch = lambda paths: paths,
+) -> FolderContents:
+    """Read all pictures of a folder; sub-folders and hidden files are not read.
+
+    The caption of `cat.jpg` is `cat.txt` or `cat.caption`, its mask `cat-mask.png` (any kind of
+    picture): white where to learn.
 
     Args:
-        path: of the picture.
-        captions: one of `CAPTIONS`. A text file has the picture's name and stands beside it.
-
-    Raises:
-        InputError: not a picture that Pillow can read.
-    """
-    pixels = torch.from_numpy(np.asarray(_open(path), dtype=np.float32) / 255)
-    note = path.with_suffix(".txt")
-    caption = None
-    if captions != "none" and note.is_file():
-        caption = note.read_text(encoding="utf-8-sig", errors="replace")
-    elif captions == "names":
-        caption = words_of_file_name(path.stem)
-    return Picture(pixels, caption, source=path.name)
-
-
-def read_folder(folder: Path, captions: str = "files") -> list[Picture]:
-    """Read all pictures of a folder in the order of their names; sub-folders are not read.
-
-    The mask of `cat.jpg` is `cat-mask.png` (any kind of picture): white where to learn.
+        folder: where they are.
+        captions: one of `CAPTIONS`.
+        settings: of the run that they are read for; without them, pictures keep their size.
+        watch: shows how far reading is.
 
     Raises:
         InputError: no such folder, no pictures in it, or one that cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder “{folder}”: give a folder with 3 to 10 pictures.")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-    masks = _masks(paths)
-    pictures = [p for p in paths if p not in masks.values()]
-    if not pictures:
-        raise InputError(f"The folder “{folder}” holds no pictures: put 3 to 10 into it.")
-    read = [read_picture(path, captions) for path in pictures]
-    return [
-        replace(picture, mask=_read_mask(masks[path.stem])) if path.stem in masks else picture
-        for path, picture in zip(pictures, read, strict=True)
-    ]
+    try:
+        found = _sorted_out(folder)
+    except OSError as error:
+        raise InputError(f"The folder “{folder}” cannot be read ({error.strerror}).") from error
+    if not found.pictures:
+        raise InputError(
+            " ".join(
+                [f"The folder “{folder}” holds no pictures: put 3 to 10 into it.", *found.notes]
+            )
+        )
+    pictures = []
+    for path in watch(found.pictures):
+        pixels = read_pixels(path, settings)
+        height, width = pixels.shape[:2]
+        mask = found.masks.get(folded(path.stem))
+        pictures.append(
+            Picture(
+                pixels,
+                _caption(path, found.texts.get(folded(path.stem)), captions),
+                None if mask is None else read_mask(mask, (height, width)),
+                path.name,
+            )
+        )
+    return FolderContents(pictures, found.notes)
 
 
 def read_folders(
-    images: Path, unlike_images: Path | None = None, captions: str = "files"
-) -> list[Picture]:
+    images: Path,
+    unlike_images: Path | None = None,
+    captions: str = "files",
+    settings: Settings | None = None,
+    watch: Watch = lambda paths: paths,
+) -> FolderContents:
     """The pictures of a word, followed by those of what it does not mean, if there are any.
+
+    Args:
+        images: a folder.
+        unlike_images: another, or None.
+        captions: see `read_folder`.
+        settings: see `read_folder`.
+        watch: see `read_folder`.
 
     Raises:
         InputError: as `read_folder`.
     """
-    unlike = [] if unlike_images is None else read_folder(unlike_images, captions)
-    return [*read_folder(images, captions), *map(as_unlike, unlike)]
+    likes = read_folder(images, captions, settings, watch)
+    if unlike_images is None:
+        return likes
+    unlikes = read_folder(unlike_images, captions, settings, watch)
+    return FolderContents(
+        [*likes.pictures, *map(as_unlike, unlikes.pictures)], [*likes.notes, *unlikes.notes]
+    )
 
 
-def _masks(paths: list[Path]) -> dict[str, Path]:
-    """Name of a picture without suffix -> its mask."""
-    stems = {path.stem for path in paths}
-    return {
-        path.stem.removesuffix(ending): path
-        for path in paths
-        for ending in MASK_ENDINGS
-        if path.stem.endswith(ending) and path.stem.removesuffix(ending) in stems
-    }
+@dataclass(frozen=True)
+class _Found:
+    """The files of a folder, by what they are for.
+
+    Attributes:
+        pictures: to learn from.
+        texts: name of a picture, as `folded` gives it -> its caption.
+        masks: the same -> its mask.
+        notes: sentences about the rest.
+    """
+
+    pictures: Sequence[Path]
+    texts: dict[str, Path]
+    masks: dict[str, Path]
+    notes: Sequence[str]
 
 
-def _read_mask(path: Path) -> torch.Tensor:
-    """White where to learn, [height, width] in 0..1; what is transparent is black."""
-    picture = _open(path)
-    grey = np.asarray(picture.convert("L"), dtype=np.float32) / 255
-    if picture.mode == "RGBA":
-        grey = grey * (np.asarray(picture.getchannel("A"), dtype=np.float32) / 255)
-    return torch.from_numpy(grey)
+def _sorted_out(folder: Path) -> _Found:
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    known = suffixes()
+    images = [path for path in files if path.suffix.lower() in known and path.is_file()]
+    pictures = [path for path in images if _picture_of_mask(path) is None]
+    names = {folded(path.stem) for path in pictures}
+    left_out: dict[str, list[str]] = {}
+    masks: dict[str, Path] = {}
+    for path in images:
+        name = _picture_of_mask(path)
+        if name in masks:
+            left_out.setdefault("second masks of a picture", []).append(path.name)
+        elif name in names:
+            masks[name] = path
+        elif name is not None:
+            left_out.setdefault("masks without a picture", []).append(path.name)
+    texts: dict[str, Path] = {}
+    for suffix in CAPTION_SUFFIXES:
+        for path in files:
+            if path.suffix.lower() != suffix or not path.is_file():
+                continue
+            if folded(path.stem) in texts:
+                left_out.setdefault("second captions of a picture", []).append(path.name)
+            elif folded(path.stem) in names:
+                texts[folded(path.stem)] = path
+            else:
+                left_out.setdefault("texts without a picture", []).append(path.name)
+    used = {*images, *texts.values()}
+    for path in files:
+        if path.is_dir():
+            left_out.setdefault("folders, which are not looked into", []).append(path.name)
+        elif path not in used and path.suffix.lower() not in CAPTION_SUFFIXES:
+            left_out.setdefault("no pictures that can be read here", []).append(path.name)
+    notes = [
+        f"Left out of “{folder.name}” ({reason}): {_list(paths)}."
+        for reason, paths in left_out.items()
+    ]
+    return _Found(pictures, texts, masks, notes)
 
 
-def _open(path: Path) -> Image.Image:
-    """An upright picture in RGB, or in RGBA if any of it is transparent."""
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I"):
-                # 16 bits of grey: `convert` would cut off all but the darkest 256 levels.
-                upright = Image.fromarray((np.asarray(upright) / 257).astype(np.uint8))
-            return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"“{path.name}” cannot be read as a picture ({error}): replace it or take it out."
-        ) from error
+def _picture_of_mask(path: Path) -> str | None:
+    """The name of the picture that a file is the mask of, as `folded` gives it; None for others."""
+    name = folded(path.stem)
+    ending = next((end for end in MASK_ENDINGS if name.endswith(end)), None)
+    return None if ending is None else name.removesuffix(ending)
+
+
+def _caption(picture: Path, text: Path | None, captions: str) -> str | None:
+    if captions != "none" and text is not None:
+        try:
+            return read_text(text)
+        except OSError as error:
+            raise InputError(
+                f"The caption “{text.name}” cannot be read ({error.strerror})."
+            ) from error
+    return words_of_file_name(picture.stem) if captions == "names" else None
+
+
+def _list(names: Sequence[str]) -> str:
+    if len(names) > SHOWN:
+        return f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
+    return ", ".join(names)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,9 +21,11 @@ class Picture:
     """One training picture.
 
     Attributes:
-        pixels: float32 [height, width, 3 or 4] in 0..1; a fourth channel is opacity.
+        pixels: float32 [height, width, 3 or 4] in 0..1, or uint8 in 0..255; a fourth channel is
+            opacity.
         caption: words for it, or None to use templates.
-        mask: float32 [height, width], 1 where to learn and 0 where not, or None.
+        mask: [height, width] of the same kinds, 1 (or 255) where to learn and 0 where not, or
+            None.
         source: what to call it in messages.
         unlike: whether it shows what the word does *not* mean.
     """
@@ -74,13 +77,21 @@ def fit(
     return pixels, mask
 
 
+def refuse_unusable(picture: Picture, size: tuple[int, int], alpha: str) -> None:
+    """Find out what `fit` would find wrong with a picture; see there."""
+    if picture.mask is not None or picture.pixels.shape[-1] != 3:
+        fit(picture, size, alpha)
+    else:
+        flatten(picture, alpha)
+
+
 def flatten(picture: Picture, alpha: str) -> Picture:
     """The picture with three channels, transparency on white, and a mask of its own size.
 
     Raises:
         InputError: not the shape of a picture.
     """
-    pixels, mask = picture.pixels.float(), picture.mask
+    pixels, mask = in_floats(picture.pixels), picture.mask
     if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4) or not pixels.numel():
         raise InputError(
             f"{picture.source} has the shape {list(pixels.shape)}: pictures must be "
@@ -88,7 +99,7 @@ def flatten(picture: Picture, alpha: str) -> Picture:
         )
     size = pixels.shape[:2]
     if mask is not None:
-        mask = mask.float()
+        mask = in_floats(mask)
         if mask.shape != size:
             mask = F.interpolate(mask[None, None], tuple(size), mode="bilinear")[0, 0]
     if pixels.shape[-1] == 4:
@@ -99,14 +110,25 @@ def flatten(picture: Picture, alpha: str) -> Picture:
     return replace(picture, pixels=pixels, mask=mask)
 
 
+def in_floats(plane: Tensor) -> Tensor:
+    """Pixels or a mask as float32 in 0..1."""
+    return plane.float() / 255 if plane.dtype == torch.uint8 else plane.float()
+
+
+def covering(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """The height and width of a picture of some size, scaled so that it just covers another."""
+    height, width = size
+    scale = max(wanted[0] / height, wanted[1] / width)
+    return max(wanted[0], round(height * scale)), max(wanted[1], round(width * scale))
+
+
 def _cover(planes: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     height, width = planes.shape[-2:]
-    scale = max(size[0] / height, size[1] / width)
-    covering = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    cover = covering((height, width), size)
     scaled = planes[None]
-    if covering != (height, width):
-        scaled = F.interpolate(scaled, covering, mode=mode, antialias=True)
-    top, left = (covering[0] - size[0]) // 2, (covering[1] - size[1]) // 2
+    if cover != (height, width):
+        scaled = F.interpolate(scaled, cover, mode=mode, antialias=True)
+    top, left = (cover[0] - size[0]) // 2, (cover[1] - size[1]) // 2
     return scaled[0, :, top : top + size[0], left : left + size[1]].clamp(0, 1)
 
 
@@ -117,7 +139,7 @@ def pictures_fingerprint(pictures: Sequence[Picture]) -> str:
         for plane in (picture.pixels, picture.mask):
             if plane is not None:
                 digest.update(str(tuple(plane.shape)).encode())
-                digest.update((plane.float() * 255).round().byte().cpu().numpy().tobytes())
+                digest.update((in_floats(plane) * 255).round().byte().cpu().numpy().tobytes())
         digest.update(b"\0" if picture.caption is None else picture.caption.strip().encode())
         if picture.unlike:
             digest.update(b"unlike")

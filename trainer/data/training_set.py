@@ -14,7 +14,7 @@ from ..model import FrozenModel
 from ..settings import Settings
 from .buckets import bucket_size
 from .captions import PromptsOf, prompts_of
-from .pictures import Picture, fit, flatten
+from .pictures import Picture, fit, flatten, refuse_unusable
 from .randomness import Stream, generator
 from .zoom import FAR, NEAR, farther, nearer
 
@@ -77,15 +77,13 @@ def encode(
         raise InputError("There are no pictures to learn from: connect 3 to 10 of them.")
     # All of them before the first is encoded, so that a bad one costs no time.
     prompts = [prompts_of(p.caption, settings, number) for number, p in enumerate(pictures)]
-    flat = [flatten(picture, settings.alpha) for picture in pictures]
-    plain_views = [
-        _Drawn(*fit(picture, size_of(picture, settings)), said, 1 - settings.zoom)
-        for picture, said in zip(flat, prompts, strict=True)
-    ]
+    for picture in pictures:
+        refuse_unusable(picture, size_of(picture, settings), settings.alpha)
+    # One after the other, as pixels in float32 take far more memory than what is kept of them.
     return TrainingSet(
         [
-            [_encode(model, view) for view in _views(picture, plain, settings, number)]
-            for number, (picture, plain) in enumerate(zip(flat, plain_views, strict=True))
+            [_encode(model, view) for view in _views(picture, said, settings, number)]
+            for number, (picture, said) in enumerate(zip(pictures, prompts, strict=True))
         ]
     )
 
@@ -102,20 +100,30 @@ class _Drawn:
 
 def size_of(picture: Picture, settings: Settings) -> tuple[int, int]:
     """The height and width in pixels with which a picture is trained on."""
+    height, width = picture.pixels.shape[:2]
+    return size_for((height, width), settings)
+
+
+def size_for(size: tuple[int, int], settings: Settings) -> tuple[int, int]:
+    """The height and width in pixels with which a picture of this size is trained on."""
     if settings.buckets:
-        height, width = picture.pixels.shape[:2]
-        return bucket_size(height, width, settings.resolution)
+        return bucket_size(*size, settings.resolution)
     return settings.resolution, settings.resolution
 
 
-def _views(picture: Picture, plain: _Drawn, settings: Settings, number: int) -> Iterator[_Drawn]:
+def _views(
+    original: Picture, prompts: Sequence[str], settings: Settings, number: int
+) -> Iterator[_Drawn]:
     """The plain view, then mirrored, nearer and farther, as far as asked for."""
+    picture = flatten(original, settings.alpha)
+    size = size_of(picture, settings)
+    plain = _Drawn(*fit(picture, size), prompts, 1 - settings.zoom)
     yield from _mirrored(plain, settings)
     if not settings.zoom:
         return
     rng = generator(settings.seed, Stream.ZOOM, number)
     for words, draw in [(NEAR, nearer), (FAR, farther)] * ZOOMS:
-        fitted = draw(picture, size_of(picture, settings), rng)
+        fitted = draw(picture, size, rng)
         if fitted is not None:
             said = [f"{prompt}, {words}" for prompt in plain.prompts]
             yield from _mirrored(_Drawn(*fitted, said, settings.zoom / (2 * ZOOMS)), settings)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from ..prompts import WeightedGroup
+
+T = TypeVar("T")
 
 WHOLE_BELOW = 8
 """Groups of fewer tokens are never split over two chunks (`max_word_length` of ComfyUI)."""
@@ -34,16 +39,31 @@ def chunk_rows(
     """
     word = [~i for i in range(num_vectors)]
     room = form.length - 2
-    rows: list[list[int]] = [[]]
-    for group in groups:
-        tokens = word if group is None else group
+    rows = _laid_out((word if group is None else group for group in groups), room)
+    return [[form.start, *r, form.end, *[form.pad] * (room - len(r))] for r in rows]
+
+
+def chunk_weights(
+    groups: Iterable[WeightedGroup], num_vectors: int, form: ChunkFormat
+) -> list[list[float]]:
+    """How much each token of `chunk_rows` counts; start, end and padding count 1."""
+    counted = (
+        [weight] * (num_vectors if group is None else len(group)) for group, weight in groups
+    )
+    rows = _laid_out(counted, form.length - 2)
+    return [[1.0, *r, *[1.0] * (form.length - 1 - len(r))] for r in rows]
+
+
+def _laid_out(groups: Iterable[Sequence[T]], room: int) -> list[list[T]]:
+    rows: list[list[T]] = [[]]
+    for tokens in groups:
         if len(tokens) < WHOLE_BELOW and len(rows[-1]) + len(tokens) > room:
             rows.append([])
         for token in tokens:
             if len(rows[-1]) == room:
                 rows.append([])
             rows[-1].append(token)
-    return [[form.start, *r, form.end, *[form.pad] * (room - len(r))] for r in rows]
+    return rows
 
 
 def place_vectors(embedded: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from ..embeddings.embedding import Rows
 from ..embeddings.encoders import KEY_OF_WIDTH
 from ..model import TextEncoder, TextStates
-from ..prompts import split_at_word
-from .clip_tokens import ChunkFormat, chunk_rows, place_vectors
+from ..prompts import WeightedGroup, weighted_groups
+from .clip_tokens import ChunkFormat, chunk_rows, chunk_weights, place_vectors
 from .loading import text_encoder
 
 
@@ -67,16 +67,16 @@ class PromptEncoder:
             for encoder, tokenizer in zip(self._encoders, self._tokenizers, strict=True)
         ]
 
-    def tokenize(self, prompt: str, num_vectors: int) -> list[list[list[int] | None]]:
-        """The prompt's tokens for each encoder, split where the word stands.
+    def tokenize(self, prompt: str, num_vectors: int) -> list[list[WeightedGroup]]:
+        """The prompt's tokens for each encoder, split where the word stands; brackets are weights.
 
         How many places a mention takes is decided by the vectors in `encode_prompts`:
         an encoder for which the word has none skips it, as ComfyUI does.
         """
-        return [split_at_word(prompt, encoder.token_ids) for encoder in self.described]
+        return [weighted_groups(prompt, encoder.token_ids) for encoder in self.described]
 
     def encode_prompts(
-        self, prompts: Sequence[list[list[list[int] | None]]], vectors: Rows
+        self, prompts: Sequence[list[list[WeightedGroup]]], vectors: Rows
     ) -> DiffusersConditioning:
         """Encode a batch of prompts; see `FrozenModel.encode_prompts`.
 
@@ -101,7 +101,7 @@ class PromptEncoder:
         return DiffusersConditioning(states, encoded[-1][1])
 
     def text_states(
-        self, prompts: Sequence[list[list[list[int] | None]]], vectors: Rows
+        self, prompts: Sequence[list[list[WeightedGroup]]], vectors: Rows
     ) -> list[TextStates]:
         """See `FrozenModel.text_states`; of tokens that one encoder lacks, none is told."""
         encoded = []
@@ -110,7 +110,7 @@ class PromptEncoder:
             for i, encoder in enumerate(self.described):
                 rows = vectors.get(encoder.key)
                 form = self._formats[i]
-                chunked = chunk_rows(prompt[i], 0 if rows is None else rows.shape[0], form)
+                chunked = chunk_rows(_groups(prompt[i]), 0 if rows is None else rows.shape[0], form)
                 tokens = torch.tensor(chunked, device=self._device).flatten()
                 special = torch.tensor([form.start, form.end, form.pad], device=self._device)
                 parts.append(self._encode(i, [prompt[i]], rows)[0][0])
@@ -131,13 +131,13 @@ class PromptEncoder:
     def _encode(
         self,
         index: int,
-        prompts: Sequence[list[list[int] | None]],
+        prompts: Sequence[list[WeightedGroup]],
         vectors: Tensor | None,
     ) -> tuple[list[Tensor], Tensor | None]:
         """Per prompt its states [tokens, width], and for SDXL the pooled [prompts, width]."""
         encoder, form = self._encoders[index], self._formats[index]
         count = 0 if vectors is None else vectors.shape[0]
-        chunked = [chunk_rows(prompt, count, form) for prompt in prompts]
+        chunked = [chunk_rows(_groups(prompt), count, form) for prompt in prompts]
         tokens = torch.tensor([row for rows in chunked for row in rows], device=self._device)
 
         def put_vectors(_module: Any, _inputs: Any, embedded: Tensor) -> Tensor:
@@ -152,12 +152,33 @@ class PromptEncoder:
         finally:
             hook.remove()
         states = output.hidden_states[-2] if self._is_xl else output.last_hidden_state
+        weights = [row for prompt in prompts for row in chunk_weights(prompt, count, form)]
+        states = self._weighted(index, states, torch.tensor(weights, device=self._device))
         counts = [len(rows) for rows in chunked]
         pooled = None
         if hasattr(output, "text_embeds"):
             pooled = torch.stack([each[0] for each in output.text_embeds.split(counts)])
         return [each.flatten(0, 1) for each in states.split(counts)], pooled
 
+    def _weighted(self, index: int, states: Any, weights: Tensor) -> Any:
+        """Move states away from those of an empty prompt, or nearer, as ComfyUI weights them.
+
+        Args:
+            index: of the encoder.
+            states: [chunks, length, width].
+            weights: [chunks, length].
+        """
+        if bool((weights == 1).all()):
+            return states
+        with torch.no_grad():
+            (empty,), _ = self._encode(index, [[]], None)
+        weights = weights[..., None].to(states)
+        return torch.where(weights == 1, states, empty + (states - empty) * weights)
+
     @property
     def _is_xl(self) -> bool:
         return len(self._encoders) == 2
+
+
+def _groups(prompt: Sequence[WeightedGroup]) -> list[list[int] | None]:
+    return [group for group, _ in prompt]

@@ -127,18 +127,17 @@ class Embedding:
 
 
 def check_name(name: str) -> str:
-    """Return the name, stripped, if prompts and file systems can carry it.
+    """Return the name, stripped, if prompts can carry it; for new words see `names.new_name`.
 
     Raises:
         InputError: it has a path, white space or a character at which ComfyUI or A1111
             end a word.
     """
     name = name.strip()
-    if _UNUSABLE_IN_NAME.search(name) or not name.isprintable() or len(name) > 100:
+    if _UNUSABLE_IN_NAME.search(name) or not name.isprintable():
         raise InputError(
-            f"“{name}” cannot be the name of an embedding: use up to 100 letters, digits, “-” "
-            "and “_”, without white space, commas, brackets, quotes or a path, for example "
-            "“my-word”."
+            f"“{name}” cannot be the name of an embedding: use letters, digits, “-” and “_”, "
+            "without white space, commas, brackets, quotes or a path, for example “my-word”."
         )
     return name
 

@@ -37,6 +37,7 @@ _ENCODER_KEY = re.compile(
 """ComfyUI's keys of text encoders."""
 
 _MAX_ELEMENTS = 4 * 1024 * 1024
+_MAX_VECTORS = 8192
 _BUNDLE = "bundle_emb."
 _LORA_KEY = re.compile(
     r"(lora|lycoris)_(te|unet|transformer)|.*([._]lora[._]|lora_(up|down|A|B|mid)\b|hada_w|lokr_w)"
@@ -98,6 +99,8 @@ def by_encoder(labelled: Labelled) -> dict[str, Tensor]:
     for label, tensor in labelled:
         if tensor.ndim > 2:
             raise Refused(_ENCODER_OUTPUT)
+        if math.prod(tensor.shape[:-1]) > _MAX_VECTORS:
+            raise Refused("has too many vectors for an embedding: it is a model.")
         key = _encoder(label, tensor.shape[-1])
         if key in rows:
             raise Refused(

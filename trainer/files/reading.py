@@ -95,7 +95,7 @@ _HALF = re.compile(r"\A(.*?)(_2)?(-steps-[0-9]+)?\Z", re.DOTALL)
 _MEGABYTE = 1024 * 1024
 _MAX_TENSORS = 10_000
 _MAX_TORCH = 17 * _MEGABYTE
-_MAX_PICTURE = 64 * _MEGABYTE
+_MAX_PICTURE = 16 * _MEGABYTE
 _LORA_OR_MODEL = "has too many parts for an embedding: it is a LoRA or a model."
 _OTHER_SUFFIXES: Mapping[str, str] = {
     ".optim": "is the state of an optimizer: choose the file of the same name without “.optim”.",
@@ -106,6 +106,11 @@ _OTHER_SUFFIXES: Mapping[str, str] = {
     ".jpg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
     ".jpeg": "is a JPEG picture, which cannot carry an embedding: find its PNG.",
 }
+
+
+def only_shows_a_word(path: Path) -> bool:
+    """Whether a picture is what was drawn with a word, or of its vectors, by its name."""
+    return Path(path.stem).suffix.lower() in (".preview", ".vectors")
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def _read_content(path: Path) -> Content:
     if suffix in _TORCH:
         return Content(read_torch_file(_read_bytes(path, _MAX_TORCH)))
     if suffix in PICTURE_SUFFIXES:
-        if Path(path.stem).suffix.lower() == ".preview":
+        if only_shows_a_word(path):
             raise Refused("is a preview picture: choose the file that it belongs to.")
         return Content(read_picture(_read_bytes(path, _MAX_PICTURE)))
     known = ", ".join(sorted(READABLE_SUFFIXES))

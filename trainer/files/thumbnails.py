@@ -35,13 +35,25 @@ _BYTES_OF_PIXEL, _BYTES_IN_WEBP = 8, 17
 coefficients of a progressive JPEG; of WebP also two canvases and what they give."""
 
 
+def in_bytes(pixels: Tensor) -> Tensor:
+    """A picture, float32 [height, width, 3] in 0..1, as uint8 on the CPU."""
+    return (pixels.clamp(0, 1) * 255).round().byte().cpu()
+
+
+def png(pixels: Tensor) -> bytes:
+    """A picture, float32 [height, width, 3] in 0..1, as the bytes of a PNG file."""
+    file = BytesIO()
+    Image.fromarray(in_bytes(pixels).numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
 def thumbnail(pixels: Tensor) -> str:
     """A picture as a data URL for a file's notes: a JPEG of some ten kilobytes.
 
     Args:
         pixels: float32 [height, width, 3] in 0..1.
     """
-    image = Image.fromarray((pixels.cpu() * 255).round().byte().numpy())
+    image = Image.fromarray(in_bytes(pixels).numpy())
     return "data:image/jpeg;base64," + base64.b64encode(_small(image, THUMBNAIL_SIDE)).decode()
 
 

@@ -1,22 +1,23 @@
 """Runs the pickles of `torch.save` as far as they build data, and without Python's pickle.
 
 A pickle is a program. This interpreter knows only the instructions that build dictionaries,
-lists, tuples, text and numbers, and calls only the six functions in `_BUILDERS`, all its own.
-`torch.load(weights_only=True)` would run no code either, but refuses the `ParameterDict` of
-early embeddings and lets a file of a few bytes ask for any amount of memory. Here, no tensor
-has more elements than the file stores, and only what the file stores is allocated.
+lists, tuples, text and numbers, and calls only the functions in `plain_builders.BUILDERS`, all
+our own. `torch.load(weights_only=True)` would run no code either, but refuses the `ParameterDict`
+of early embeddings and lets a file of a few bytes ask for any amount of memory. Here, only what
+the file stores is allocated, and no tensor has more elements than that or a word can have.
 """
 
 from __future__ import annotations
 
-import math
 import pickletools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .plain_builders import BUILDERS, TYPES, WithState
 from .refused import DAMAGED, Refused
 
 Storages = Callable[[str, torch.dtype], "Tensor | None"]
@@ -25,69 +26,15 @@ Storages = Callable[[str, torch.dtype], "Tensor | None"]
 MAX_PROGRAM = 256 * 1024
 """Bytes of a pickle without its tensors; an embedding has less than a thousand."""
 
-_STORAGE_TYPES: Mapping[str, torch.dtype] = {
-    "torch FloatStorage": torch.float32,
-    "torch HalfStorage": torch.float16,
-    "torch BFloat16Storage": torch.bfloat16,
-    "torch DoubleStorage": torch.float64,
-    "torch LongStorage": torch.int64,
-    "torch IntStorage": torch.int32,
-    "torch ShortStorage": torch.int16,
-    "torch CharStorage": torch.int8,
-    "torch ByteStorage": torch.uint8,
-    "torch BoolStorage": torch.bool,
-}
-
-
-class _ParameterDict(dict[object, object]):
-    """Stands in for `torch.nn.ParameterDict`: the state of a module, of which one part counts."""
-
-    def set_state(self, state: Mapping[object, object]) -> None:
-        parameters = state.get("_parameters", {})
-        self.update(parameters if isinstance(parameters, dict) else {})
-
-
-def _rebuild_tensor(
-    storage: Tensor | None, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> Tensor | None:
-    if storage is None:
-        return None
-    if len(size) != len(stride) or len(size) > 8 or min((offset, *size, *stride)) < 0:
-        raise Refused(DAMAGED)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if not 0 < math.prod(size) <= storage.numel() or last >= storage.numel():
-        raise Refused(DAMAGED)
-    return storage.as_strided(size, stride, offset)
-
-
-def _ordered_dict() -> dict[object, object]:
-    return {}
-
-
-def _rebuild_parameter(data: object, *_: object) -> object:
-    return data
-
-
-def _nothing(*_: object) -> None:
-    return None
-
-
-_BUILDERS: Mapping[str, Callable[..., object]] = {
-    "collections OrderedDict": _ordered_dict,
-    "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils _rebuild_parameter": _rebuild_parameter,
-    "torch.nn.modules.container ParameterDict": _ParameterDict,
-    # Only inside the state of a ParameterDict, where it is not looked at.
-    "__builtin__ set": _nothing,
-    "builtins set": _nothing,
-}
-
 _PUSH_ARGUMENT = frozenset(
-    {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
-    | {"BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING"}
+    {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "INT", "LONG", "FLOAT"}
+    | {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING"}
+    | {"BINBYTES", "SHORT_BINBYTES"}
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_NEW = {"EMPTY_DICT": dict, "EMPTY_LIST": list}
+_NEW = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list}
+_MEMORISE = frozenset({"BINPUT", "LONG_BINPUT", "PUT"})
+_RECALL = frozenset({"BINGET", "LONG_BINGET", "GET"})
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
 
@@ -123,20 +70,26 @@ def run_program(program: bytes, storages: Storages) -> object:
             stack.append(_CONSTANTS[name])
         elif name in _NEW:
             stack.append(_NEW[name]())
-        elif name in ("BINPUT", "LONG_BINPUT"):
+        elif name in _MEMORISE:
             memo[argument] = stack[-1]
         elif name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
+        elif name in _RECALL:
             stack.append(memo[argument])
         elif name == "MARK":
             stack.append(_MARK)
-        elif name == "TUPLE":
+        elif name in ("TUPLE", "FROZENSET"):
             stack.append(tuple(pop_to_mark()))
+        elif name == "LIST":
+            stack.append(pop_to_mark())
+        elif name == "DICT":
+            items, made = pop_to_mark(), dict[object, object]()
+            _set_items(made, items)
+            stack.append(made)
         elif name in _TUPLES:
             count = _TUPLES[name]
             stack[-count:] = [tuple(stack[-count:])]
-        elif name == "GLOBAL":
+        elif name in ("GLOBAL", "INST"):
             stack.append(_named(argument))
         elif name == "STACK_GLOBAL":
             stack[-2:] = [_named(f"{stack[-2]} {stack[-1]}")]
@@ -147,10 +100,12 @@ def run_program(program: bytes, storages: Storages) -> object:
             _set_state(stack[-2], stack.pop())
         elif name == "BINPERSID":
             stack.append(_persistent(stack.pop(), storages))
+        elif name == "PERSID":
+            stack.append(_persistent(_identity_as_text(argument), storages))
         elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else pop_to_mark()
             _set_items(stack[-1], items)
-        elif name in ("APPEND", "APPENDS"):
+        elif name in ("APPEND", "APPENDS", "ADDITEMS"):
             items = [stack.pop()] if name == "APPEND" else pop_to_mark()
             _append(stack[-1], items)
         elif name == "STOP":
@@ -164,18 +119,26 @@ _MORE_THAN_DATA = (
     "holds more than data ({}) and could run code on this computer, so it was not loaded: "
     "use a .safetensors file from its maker."
 )
+_WHOLE_MODEL = (
+    "is a whole model, saved with its code (it asks for {}), not an embedding: nothing of it was "
+    "loaded."
+)
+_MODULES = ("torch.nn.", "transformers.", "diffusers.", "pytorch_lightning.", "__torch__.")
 
 
 def _named(name: str) -> object:
-    known = _STORAGE_TYPES.get(name) or _BUILDERS.get(name)
+    known = TYPES.get(name, BUILDERS.get(name))
     if known is None:
-        shown = ascii(name.replace(" ", ".")[:60])[1:-1]
+        dotted = name.replace(" ", ".")
+        shown = ascii(dotted[:60])[1:-1]
+        if dotted.startswith(_MODULES):
+            raise Refused(_WHOLE_MODEL.format(shown))
         raise Refused(_MORE_THAN_DATA.format(f"it asks for {shown}"))
     return known
 
 
 def _build(builder: object, arguments: object) -> object:
-    if not any(builder is known for known in _BUILDERS.values()) or not callable(builder):
+    if not any(builder is known for known in BUILDERS.values()) or not callable(builder):
         raise Refused(DAMAGED)
     if not isinstance(arguments, tuple):
         raise Refused(DAMAGED)
@@ -183,9 +146,22 @@ def _build(builder: object, arguments: object) -> object:
 
 
 def _set_state(target: object, state: object) -> None:
-    if not isinstance(target, _ParameterDict) or not isinstance(state, dict):
+    if isinstance(target, WithState):
+        target.set_state(state)
+    # A state_dict has notes of its modules' versions as an attribute.
+    elif not (isinstance(target, dict) and isinstance(state, dict)):
         raise Refused(DAMAGED)
-    target.set_state(state)
+
+
+_IDENTITY = re.compile(
+    r"\('storage', <class '(torch|torch\.storage)\.(\w{1,40})'>, '(\w{1,40})', '\w{1,20}', \d+\)"
+)
+
+
+def _identity_as_text(text: str) -> object:
+    """What protocol 0 makes of the identity of a storage: its text, as Python shows it."""
+    found = _IDENTITY.fullmatch(text)
+    return ("storage", _named(f"{found[1]} {found[2]}"), found[3]) if found else None
 
 
 def _persistent(identity: object, storages: Storages) -> object:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
+
+TRIAL = 1024 * 1024
+"""Bytes that a folder must have room for before anything is learned."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -32,7 +36,50 @@ def write_whole(path: Path, content: bytes) -> None:
             "and the space on the disk."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where the folder itself is no folder, this fails too, and would hide the sentence.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder “{path}” cannot be made ({error.strerror}): choose another, or check its "
+            "rights and the space on the disk."
+        ) from error
+
+
+def try_folder(path: Path, name: str) -> None:
+    """Find out whether a folder, made if need be, takes a file of this name; it is not left there.
+
+    Args:
+        path: the folder.
+        name: of the longest file that is to be written into it.
+
+    Raises:
+        InputError: no, or not one of `TRIAL` bytes.
+    """
+    make_folder(path)
+    trial = path / f".{name}.{secrets.token_hex(4)}.tmp"
+    try:
+        with trial.open("xb") as file:
+            file.write(secrets.token_bytes(TRIAL))
+            sync(file)
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be written into “{path}” ({error.strerror}), so that what is learned "
+            "would be lost: check its rights and the space on the disk."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
 
 
 def sync(file: IO[bytes] | IO[str]) -> None:

@@ -159,7 +159,7 @@ def write_embedding(
             f"“{path.name}” needs a suffix that names its format: {', '.join(formats)}."
         )
     if path.exists() and not overwrite:
-        if format is None and _same_vectors(path, embedding):
+        if format is None and same_vectors(path, embedding):
             return
         raise InputError(
             f"“{path.name}” exists already: choose another name, or allow to overwrite it."
@@ -172,7 +172,8 @@ def write_embedding(
     write_whole(path, content)
 
 
-def _same_vectors(path: Path, embedding: Embedding) -> bool:
+def same_vectors(path: Path, embedding: Embedding) -> bool:
+    """Whether a file holds the same word, whatever its format."""
     try:
         return read_embedding(path, embedding.name).fingerprint == embedding.fingerprint
     except InputError:

@@ -12,7 +12,7 @@ from .run_folder import LossRow
 
 
 class EventLog:
-    """Writes TensorBoard's event files; `writer` is PyTorch's `SummaryWriter`."""
+    """Writes TensorBoard's event files, until that fails; `writer` is PyTorch's `SummaryWriter`."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
@@ -27,15 +27,25 @@ class EventLog:
         }
         for name, value in numbers.items():
             if value is not None:
-                self._writer.add_scalar(name, value, row.step)
+                self._ask("add_scalar", name, value, row.step)
 
     def add_picture(self, step: int, pixels: Tensor) -> None:
         """Note a picture, uint8 [height, width, 3]."""
-        self._writer.add_image("preview", pixels.numpy(), step, dataformats="HWC")
+        self._ask("add_image", "preview", pixels.numpy(), step, dataformats="HWC")
 
     def close(self) -> None:
         """Write the rest."""
-        self._writer.close()
+        self._ask("close")
+
+    def _ask(self, method: str, *arguments: Any, **others: Any) -> None:
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, method)(*arguments, **others)
+        except Exception:
+            # It is large and easily broken by other packages; a run does not depend on it.
+            self._writer = None
+            logging.warning("Textual inversion: no more is written for TensorBoard", exc_info=True)
 
 
 def open_event_log(folder: Path, step: int) -> EventLog | None:
@@ -52,6 +62,5 @@ def open_event_log(folder: Path, step: int) -> EventLog | None:
     except ImportError:
         return None
     except Exception:
-        # It is large and easily broken by other packages; a run does not depend on it.
         logging.warning("Textual inversion: TensorBoard does not work here", exc_info=True)
         return None

@@ -37,6 +37,10 @@ class RunReport:
         """
         return [*self._expected, *self._notes, *self._remarks.values()]
 
+    def note(self, sentence: str) -> None:
+        """Add what has happened beside the learning."""
+        self._notes.append(sentence)
+
     def take(self, progress: Progress) -> list[str]:
         """Take in a step.
 

@@ -7,23 +7,23 @@ trusted: first the losses, then the word, then the checkpoint that says how far 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from PIL import Image
 from torch import Tensor
 
 from ..data.pictures import Picture, pictures_fingerprint
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
-from ..files.whole_files import remove_leftovers, sync, write_whole
+from ..files.thumbnails import in_bytes, png
+from ..files.whole_files import make_folder, remove_leftovers, sync, write_whole
 from ..files.writing import write_embedding
 from ..learning.loop import Progress
 from ..learning.state import TrainingState
@@ -108,21 +108,23 @@ class Run:
                 self.end(INTERRUPTED, str(error))
             except (OSError, InputError):
                 logging.exception("Textual inversion: the run's last step could not be written")
-        self._losses.close()
+        with suppress(OSError):  # A full disk has been told of, and takes no more now either.
+            self._losses.close()
         if self._events:
             self._events.close()
 
-    def record(self, progress: Progress) -> LossRow:
-        """Note a step; every `save_every` steps and after the last, write a checkpoint."""
+    def record(self, progress: Progress) -> None:
+        """Note a step."""
         self._last, self._step, self._seconds = progress, progress.step, progress.seconds
         row = row_of(progress)
-        self._losses.write(_line(row))
-        self._losses.flush()
         if self._events:
             self._events.add_losses(row)
-        if progress.step % self._settings.save_every == 0 or progress.step == progress.steps:
-            self.save(progress)
-        return row
+        self._losses.write(_line(row))
+        self._losses.flush()
+
+    def is_due(self, progress: Progress) -> bool:
+        """Whether this step gets a checkpoint: one of every `save_every`, and the last."""
+        return progress.step % self._settings.save_every == 0 or progress.step == progress.steps
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint now, unless this step has one."""
@@ -148,12 +150,9 @@ class Run:
     def add_preview(self, progress: Progress, picture: Tensor) -> None:
         """Keep a picture of this step, float32 [height, width, 3] in 0..1, and its word."""
         self.keep_word(progress)
-        buffer = io.BytesIO()
-        pixels = (picture.clamp(0, 1) * 255).round().byte().cpu()
-        Image.fromarray(pixels.numpy()).save(buffer, "PNG")
-        write_whole(self.folder.preview_file(progress.step), buffer.getvalue())
+        write_whole(self.folder.preview_file(progress.step), png(picture))
         if self._events:
-            self._events.add_picture(progress.step, pixels)
+            self._events.add_picture(progress.step, in_bytes(picture))
 
     def end(self, status: str, message: str = "") -> None:
         """Say how the run ended, one of the values in `run_folder`, and why."""
@@ -233,16 +232,9 @@ def _newest_state(folder: RunFolder, settings: Settings) -> TrainingState | None
 
 
 def _new_folder(parent: Path, name: str, number: int) -> RunFolder:
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        path = parent / f"{name}_{number:05d}"
-        for part in ("checkpoints", "words", "previews"):
-            (path / part).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The run's folder in “{parent}” cannot be made ({error.strerror}): check its rights "
-            "and the space on the disk."
-        ) from error
+    path = parent / f"{name}_{number:05d}"
+    for part in ("checkpoints", "words", "previews"):
+        make_folder(path / part)
     return RunFolder(path)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -18,6 +20,8 @@ from ..data.pictures import Picture
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
 from ..files.thumbnails import with_thumbnail
+from ..files.whole_files import make_folder
+from ..files.writing import write_embedding
 from ..learning.distributed import ALONE, Processes
 from ..learning.loop import DivergedError, Progress, train
 from ..learning.negative_objectives import objective_of
@@ -28,9 +32,10 @@ from .previews import draw_previews, preview, preview_grid
 from .report import RunReport
 from .run import Run, row_of
 from .run_folder import FINISHED, STOPPED, LossRow
+from .side_failures import SideFailures
 
-LONGEST_NAME = 88
-"""Names are cut to this before something is added, so that files can still carry them."""
+INTERRUPTED_ENDING = "-interrupted"
+"""What the name of a word gets that was saved because its run ended early."""
 
 
 class Display(Protocol):
@@ -57,11 +62,14 @@ class Destination:
         write: writes a word under its name; the second argument says whether it may replace one.
         keep: whether the finished words are written, and not only what would be lost otherwise.
         overwrite: whether they may replace others.
+        last_resort: a folder for what can be written nowhere else, if there is no other place
+            where a word outlives the training.
     """
 
     write: Callable[[Embedding, bool], object]
     keep: bool = True
     overwrite: bool = False
+    last_resort: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,13 @@ class Trained:
         preview: the pictures to learn from, and below them those drawn with the words, float32
             [height, width, 3] in 0..1.
         report: what is known of the words.
+        unsaved: why they are not where they belong, and where they are instead; or nothing.
     """
 
     words: Sequence[Embedding]
     preview: Tensor
     report: RunReport
+    unsaved: str = ""
 
 
 def train_and_save(
@@ -103,48 +113,56 @@ def train_and_save(
         processes: see `train`; of several, this is the one that leads.
 
     Raises:
-        InputError: as `train`, or a word cannot be written.
+        InputError: as `train`.
         DivergedError: as `train`.
     """
     objective = objective_of(settings)
     found = checks(pictures, settings, model.text_encoders, start, objective.prompts)
     report = RunReport(found, model.device)
+    failures = SideFailures(report.note)
     display.begin(report, run.state.step if run and run.state else 0)
     learned: Embedding | None = None
-    status = FINISHED
+    status, unsaved = FINISHED, ""
     saved = False
+    rows: list[list[Tensor]] = []
     try:
         steps = train_and_keep(
-            run, model, pictures, settings, start, display.take_requests, processes
+            run, model, pictures, settings, start, display.take_requests, processes, failures
         )
         for progress, row, asked in steps:
             learned = progress.kept
             if SAVE in asked:
-                _write(destination, objective.hand_out(learned), f"-{progress.step}")
+                with failures.survived(f"The word of step {progress.step} was not saved"):
+                    _write(destination, objective.hand_out(learned), f"-{progress.step}")
             display.show(progress, row, report.take(progress))
             if STOP in asked:
                 status = STOPPED
         learned = progress.kept
         words = objective.hand_out(learned)
-        for word in words if destination.keep else ():
-            destination.write(word, destination.overwrite)
-        saved = destination.keep
+        if destination.keep:
+            unsaved = _save(destination, words, run)
+            if unsaved:
+                report.note(unsaved)
+        saved = destination.keep and not unsaved
         if settings.previews:
             display.say("drawing the preview")
-        rows = draw_previews(model, pictures, settings, learned)
+        with failures.survived("The preview was not drawn"):
+            rows = draw_previews(model, pictures, settings, learned)
         if rows:
             words = objective.hand_out(with_thumbnail(learned, rows[-1][0]))
-            for word in words if destination.keep else ():
-                destination.write(word, True)
+            with failures.survived("The saved word has no small picture of what it draws"):
+                for word in words if saved else ():
+                    destination.write(word, True)
         if run:
-            run.end(status)
+            with failures.survived("How the run ended was not noted in its folder"):
+                run.end(status)
     except BaseException as reason:
         if isinstance(reason, DivergedError):
             learned = reason.last_good
-        if learned is not None and not saved:
-            _rescue(destination, objective.hand_out(learned))
+        if learned is not None and not (saved or unsaved):
+            _save_elsewhere(destination, objective.hand_out(learned), run)
         raise
-    return Trained(words, preview_grid(pictures, settings, rows), report)
+    return Trained(words, preview_grid(pictures, settings, rows), report, unsaved)
 
 
 def train_and_keep(
@@ -155,6 +173,7 @@ def train_and_keep(
     start: Embedding | None = None,
     take_requests: Callable[[], frozenset[str]] = frozenset,
     processes: Processes = ALONE,
+    failures: SideFailures | None = None,
 ) -> Iterator[tuple[Progress, LossRow, frozenset[str]]]:
     """`loop.train`, from where the run was cut short, with all that is worth keeping written.
 
@@ -166,37 +185,69 @@ def train_and_keep(
         start: see `train`.
         take_requests: what of `live.ACTIONS` has been asked since the last call.
         processes: see `train`; of several, this is the one that leads.
+        failures: told of what cannot be written or drawn, which does not end the run.
 
     Yields:
         after each step: the progress, its row of losses, and the requests that were met. With
         `live.STOP` among them it is the last.
     """
+    failures = failures or SideFailures()
     state, known = (run.state, run.pictures_hash) if run else (None, None)
     for progress in train(model, pictures, settings, start, state, processes, known):
-        row = run.record(progress) if run else row_of(progress)
         asked = take_requests()
-        due = settings.preview_every and progress.step % settings.preview_every == 0
-        if run and (due or SAMPLE in asked):
-            run.add_preview(progress, preview(model, pictures, settings, progress.last))
-        if run and SAVE in asked:
-            run.save(progress)
-        yield progress, row, asked
+        if run:
+            with failures.survived("The losses were not written"):
+                run.record(progress)
+            if SAVE in asked or run.is_due(progress):
+                with failures.survived("A checkpoint was not written"):
+                    run.save(progress)
+            due = settings.preview_every and progress.step % settings.preview_every == 0
+            if due or SAMPLE in asked:
+                with failures.survived("A picture of a step was not drawn"):
+                    run.add_preview(progress, preview(model, pictures, settings, progress.last))
+        yield progress, row_of(progress), asked
         if STOP in asked:
             break
     # A run may end before its last step, by request or because it has settled.
     if run:
-        run.save(progress)
+        with failures.survived("A checkpoint was not written"):
+            run.save(progress)
+
+
+def _save(destination: Destination, words: Sequence[Embedding], run: Run | None) -> str:
+    """Write words; a sentence where they are instead, if that fails."""
+    try:
+        for word in words:
+            destination.write(word, destination.overwrite)
+    except (OSError, InputError) as error:
+        return f"{error} {_save_elsewhere(destination, words, run)}"
+    return ""
 
 
 def _write(destination: Destination, words: Sequence[Embedding], ending: str) -> None:
     """Write words as they are now, under names of their own."""
     for word in words:
-        destination.write(word.renamed(f"{word.name[:LONGEST_NAME]}{ending}"), True)
+        destination.write(word.renamed(f"{word.name}{ending}"), True)
 
 
-def _rescue(destination: Destination, words: Sequence[Embedding]) -> None:
-    """Keep what was learned before an interrupt or an error, without hiding the reason."""
-    try:
-        _write(destination, words, "-interrupted")
-    except (OSError, InputError) as error:
-        logging.error("Textual inversion: what was learned could not be saved: %s", error)
+def _save_elsewhere(destination: Destination, words: Sequence[Embedding], run: Run | None) -> str:
+    """Keep words that would be lost; a sentence that says where they are."""
+    with suppress(OSError, InputError):
+        _write(destination, words, INTERRUPTED_ENDING)
+        return f"What was learned is saved as {_listed(words, INTERRUPTED_ENDING)}."
+    sentence = "What was learned is nowhere but in memory: save it before the program ends."
+    for folder in (run.folder.path if run else None, destination.last_resort):
+        if folder is None:
+            continue
+        with suppress(OSError, InputError):
+            make_folder(folder)
+            for word in words:
+                write_embedding(word, folder / f"{word.name}.safetensors", overwrite=True)
+            sentence = f"What was learned is in “{folder}”, as {_listed(words, '.safetensors')}."
+            break
+    logging.error("Textual inversion: %s", sentence)
+    return sentence
+
+
+def _listed(words: Sequence[Embedding], ending: str) -> str:
+    return " and ".join(f"“{word.name}{ending}”" for word in words)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..embeddings.embedding import check_name
+from ..embeddings.names import new_name
 from ..errors import InputError
 from ..methods.averaging import AVERAGINGS
 from ..methods.learning_rate import parse_learning_rate
@@ -255,7 +255,7 @@ class Settings(EverydaySettings):
         return parse_timesteps(self.timesteps, self.learn)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", check_name(self.name))
+        object.__setattr__(self, "name", new_name(self.name))
         check_limits(self)
         if self.resolution % 8:
             raise InputError(f"resolution is {self.resolution}: it must be a multiple of 8.")

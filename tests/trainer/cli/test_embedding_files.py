@@ -140,7 +140,7 @@ def test_inspect_with_a_model_names_the_nearest_words(saved_sd1: Path, tmp_path:
 
 def test_preview(source: Path, tmp_path: Path, capsys) -> None:
     assert cli.main(["preview", str(source)], FILE_COMMANDS) == 0
-    preview = tmp_path / "word.preview.png"
+    preview = tmp_path / "word.vectors.png"  # What `train` draws is called word.preview.png.
     assert capsys.readouterr().out.strip() == str(preview)
     assert Image.open(preview).size[0] == WIDTH
     assert "exists already" in refused(capsys, "preview", source)

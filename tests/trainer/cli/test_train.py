@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -301,8 +302,11 @@ def test_diverged_run_keeps_the_last_good_word(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_ctrl_c_in_a_terminal(options, tmp_path: Path) -> None:
-    options |= {"--steps": 100_000}
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_in_a_terminal_and_the_end_of_a_container(
+    sent: signal.Signals, code: int, options, tmp_path: Path
+) -> None:
+    options |= {"--steps": 100_000, "--run": tmp_path / "runs"}
     run = subprocess.Popen(
         [sys.executable, "-m", "textual_inversion.trainer.cli", *arguments(options)],
         stdout=subprocess.PIPE,
@@ -316,11 +320,56 @@ def test_ctrl_c_in_a_terminal(options, tmp_path: Path) -> None:
         part = os.read(run.stderr.fileno(), 1000)
         assert part, seen.decode()
         seen += part
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
+    if sent == signal.SIGTERM:
+        run.send_signal(sent)  # Often the process gets one, and its group another.
     _, err = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode == code
     assert b"Traceback" not in err
-    assert (tmp_path / "my-toy-interrupted.safetensors").is_file()
+    word = read_embedding(tmp_path / "my-toy-interrupted.safetensors")
+    folder = RunFolder(tmp_path / "runs" / "my-toy_00001")
+    assert folder.status()["status"] == "interrupted"
+    assert str(folder.checkpoints()[-1]) == word.metadata["textual_inversion.steps"]
+
+
+def test_what_cannot_be_written_is_known_before_anything_is_loaded(
+    options, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(cli_options, "DiffusersModel", None)
+    (tmp_path / "file").write_text("")
+    line = refused(capsys, options | {"--output": tmp_path / "file"})
+    assert "file” cannot be made" in line
+    line = refused(capsys, options | {"--run": tmp_path / "file" / "runs"})
+    assert "runs” cannot be made" in line
+    (tmp_path / "My-Toy.safetensors").write_bytes(b"precious")
+    assert "My-Toy.safetensors” exists already" in refused(capsys, options)
+    line = refused(capsys, options | {"--name": "漢" * 79})
+    assert "it takes 237 bytes, and files can have names of 200" in line
+    (tmp_path / "other.preview.png").write_bytes(b"precious")
+    line = refused(capsys, options | {"--name": "other", "--previews": 2})
+    assert "other.preview.png” exists already" in line
+
+
+def test_a_word_that_cannot_be_written_at_the_end(
+    options, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """The folder is taken away while the word is learned."""
+    folder = tmp_path / "gone"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    original = training.train
+
+    def train(*arguments, **others):
+        yield from original(*arguments, **others)
+        folder.rmdir()
+
+    monkeypatch.setattr(training, "train", train)
+    assert cli.main(arguments(options | {"--output": folder, "--previews": 1})) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    sentence = "What was learned is in “"
+    place = err.strip().splitlines()[-1].partition(sentence)[2].partition("”")[0]
+    assert place == str(tmp_path / "temporary")
+    assert read_embedding(Path(place) / "my-toy.safetensors").num_vectors == 1
 
 
 def test_an_interrupted_run_goes_on(

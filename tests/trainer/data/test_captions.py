@@ -79,6 +79,11 @@ def test_template_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(InputError, match="There are no templates in"):
         read_templates(tmp_path / "empty.txt")
+    (tmp_path / "marked.txt").write_bytes("a café of [name]\n".encode("utf-16"))
+    assert read_templates(tmp_path / "marked.txt") == "a café of [name]\n"
+    (tmp_path / "old.txt").write_bytes("a café of [name]\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"“old\.txt” is in an encoding"):
+        read_templates(tmp_path / "old.txt")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_what_has_no_details_is_not_called_blurred() -> None:
 def test_real_photos_are_sharp_until_they_are_blurred() -> None:
     folder: Path
     for folder in sorted(PHOTOS.iterdir()):
-        pictures = read_folder(folder)
+        pictures = read_folder(folder).pictures
         assert look(pictures, resolution=512) == []
         pixels, _ = fit(pictures[0], (512, 512))
         soft = pixels.movedim(-1, 0)

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from textual_inversion.trainer.data.picture_folder import read_folder, read_picture
+from support.paths import ROOT
+from textual_inversion.trainer.data.decoding import READ_WHOLE, read_pixels, size_to_keep
+from textual_inversion.trainer.data.picture_folder import read_folder
+from textual_inversion.trainer.data.pictures import Picture, fit, pictures_fingerprint
+from textual_inversion.trainer.data.training_set import encode
 from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.settings import Settings
 
 ORIENTATION = 0x0112
+
+
+class Through:
+    """As far as pictures are concerned, a model: gives them back."""
+
+    def encode_pictures(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.movedim(-1, 1)
+
+
+def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture with details of all sizes, as a photo has them."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 12, 48, 192):
+        small = rng.integers(0, 255, (cells, cells, 3), dtype=np.uint8)
+        scaled = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        picture += np.asarray(scaled, dtype=np.float32) / cells
+    return Image.fromarray((picture / picture.max() * 255).astype(np.uint8))
 
 
 def picture_file(path: Path, pixels: np.ndarray, **options) -> Path:
@@ -27,9 +53,10 @@ def half_red(height: int = 4, width: int = 8) -> np.ndarray:
 
 
 def test_pixels_are_read_as_they_are(tmp_path: Path) -> None:
-    picture = read_picture(picture_file(tmp_path / "a.png", half_red()))
+    picture_file(tmp_path / "a.png", half_red())
+    (picture,) = read_folder(tmp_path).pictures
     assert picture.pixels.shape == (4, 8, 3)
-    assert picture.pixels[0, 0].tolist() == [1, 0, 0]
+    assert picture.pixels[0, 0].tolist() == [255, 0, 0]
     assert picture.caption is None
     assert picture.source == "a.png"
 
@@ -37,28 +64,50 @@ def test_pixels_are_read_as_they_are(tmp_path: Path) -> None:
 def test_exif_rotation_is_respected(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # to be turned a quarter clockwise
-    picture = read_picture(picture_file(tmp_path / "a.png", half_red(), exif=exif))
-    assert picture.pixels.shape == (8, 4, 3)
-    assert picture.pixels[0, 0].tolist() == [1, 0, 0]
-    assert picture.pixels[7, 0].tolist() == [0, 0, 0]
+    pixels = read_pixels(picture_file(tmp_path / "a.png", half_red(), exif=exif))
+    assert pixels.shape == (8, 4, 3)
+    assert pixels[0, 0].tolist() == [255, 0, 0]
+    assert pixels[7, 0].tolist() == [0, 0, 0]
 
 
 def test_greyscale_and_palette_become_colour(tmp_path: Path) -> None:
     Image.fromarray(half_red()).convert("L").save(tmp_path / "grey.png")
     Image.fromarray(half_red()).convert("P").save(tmp_path / "palette.gif")
-    for picture in read_folder(tmp_path):
+    for picture in read_folder(tmp_path).pictures:
         assert picture.pixels.shape == (4, 8, 3)
 
 
 def test_16_bit_picture_keeps_its_brightness(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
-    assert read_picture(tmp_path / "deep.png").pixels.mean() == pytest.approx(0.5, abs=0.01)
+    for name, value in (("deep.png", 32768), ("dark.png", 200)):
+        Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / name)
+        mean = read_pixels(tmp_path / name).float().mean() / 255
+        assert mean == pytest.approx(value / 65535, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "white"),
+    [("float32", 1), ("float32", 255), ("int32", 255), ("int32", 65535), ("uint16", 65535)],
+)
+def test_deep_tiff_as_it_is_meant(kind: str, white: int, tmp_path: Path) -> None:
+    ramp = (np.linspace(0, 1, 256).reshape(16, 16) * white).astype(kind)
+    Image.fromarray(ramp).save(tmp_path / "a.tiff")
+    grey = read_pixels(tmp_path / "a.tiff")[..., 0].flatten().float()
+    torch.testing.assert_close(grey, torch.arange(256.0), atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jfif", "a.JPG", "a.tga", "a.ppm", "a.jp2", "a.ico"])
+def test_what_pillow_reads_is_read(name: str, tmp_path: Path) -> None:
+    kind = {".jfif": "JPEG"}.get(Path(name).suffix)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / name, kind)
+    (picture,) = read_folder(tmp_path).pictures
+    red, green, blue = picture.pixels[8, 8, :3].tolist()
+    assert (red > 240, green < 20, blue < 20) == (True, True, True)
 
 
 def test_caption_beside_the_picture(tmp_path: Path) -> None:
     picture_file(tmp_path / "a.png", half_red())
     (tmp_path / "a.txt").write_text("a photo of my-word\n")
-    assert read_folder(tmp_path)[0].caption == "a photo of my-word\n"
+    assert read_folder(tmp_path).pictures[0].caption == "a photo of my-word\n"
 
 
 def test_unreadable_picture_is_named(tmp_path: Path) -> None:
@@ -67,7 +116,7 @@ def test_unreadable_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not a picture")
     for name in ("cut.png", "text.jpg"):
         with pytest.raises(InputError, match=f"“{name}” cannot be read as a picture"):
-            read_picture(tmp_path / name)
+            read_pixels(tmp_path / name)
 
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
@@ -82,9 +131,9 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
 def test_mask_beside_the_picture(name: str, tmp_path: Path) -> None:
     picture_file(tmp_path / "a.png", half_red())
     Image.fromarray(np.full((8, 16), 255, np.uint8)).save(tmp_path / name)
-    (picture,) = read_folder(tmp_path)
+    (picture,) = read_folder(tmp_path).pictures
     assert picture.source == "a.png"
-    assert picture.mask.tolist() == [[1] * 16] * 8
+    assert picture.mask.tolist() == [[255] * 16] * 8
 
 
 def test_grey_and_transparent_parts_of_a_mask_count_less(tmp_path: Path) -> None:
@@ -93,13 +142,154 @@ def test_grey_and_transparent_parts_of_a_mask_count_less(tmp_path: Path) -> None
     mask[0, 0, :3] = 51
     mask[0, 1, 3] = 0
     Image.fromarray(mask).save(tmp_path / "a-mask.png")
-    torch.testing.assert_close(read_folder(tmp_path)[0].mask, torch.tensor([[0.2, 0.0]]))
+    torch.testing.assert_close(read_folder(tmp_path).pictures[0].mask, torch.tensor([[0.2, 0.0]]))
 
 
-def test_picture_that_is_called_a_mask(tmp_path: Path) -> None:
-    """A carnival mask is a picture like any other, where there is none that it belongs to."""
-    picture_file(tmp_path / "venice-mask.png", half_red())
-    assert [picture.source for picture in read_folder(tmp_path)] == ["venice-mask.png"]
+def test_a_mask_is_never_a_picture(tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png", half_red())
+    Image.new("L", (8, 4), 255).save(tmp_path / "a-Mask.png")
+    Image.new("L", (8, 4), 255).save(tmp_path / "venice-mask.png")
+    read = read_folder(tmp_path)
+    assert [picture.source for picture in read.pictures] == ["a.png"]
+    assert read.pictures[0].mask is not None
+    (note,) = read.notes
+    assert note.endswith("(masks without a picture): venice-mask.png.")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"no pictures.*without a picture\): a-Mask.png, venice"):
+        read_folder(tmp_path)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "mug"
+    folder.mkdir()
+    picture_file(folder / "a.png", half_red())
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(60))  # as macOS leaves them
+    (folder / ".hidden").mkdir()
+    (folder / "x.png").mkdir()
+    (folder / "d.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (folder / "notes.txt").write_text("nothing of a picture")
+    for number in range(12):
+        (folder / f"cache-{number:02}.npz").write_bytes(b"")
+    read = read_folder(folder)
+    assert [picture.source for picture in read.pictures] == ["a.png"]
+    texts, others, folders = sorted(read.notes, key=lambda note: note.partition("(")[2][::-1])
+    notes = "\n".join([texts, others, folders])
+    assert "Left out of “mug” (texts without a picture): notes.txt." in notes
+    assert "(folders, which are not looked into): x.png." in notes
+    assert "(no pictures that can be read here): cache-00.npz, cache-01.npz," in notes
+    assert "cache-09.npz and 3 more." in notes
+
+
+def test_captions_whatever_the_case(tmp_path: Path) -> None:
+    for name in ("a.png", "IMG_1.JPG", "c.png"):
+        picture_file(tmp_path / name, half_red())
+    (tmp_path / "a.TXT").write_text("one")
+    (tmp_path / "img_1.caption").write_text("two")
+    (tmp_path / "c.txt").write_text("three")
+    (tmp_path / "c.caption").write_text("four")
+    read = read_folder(tmp_path)
+    captions = {picture.source: picture.caption for picture in read.pictures}
+    assert captions == {"a.png": "one", "IMG_1.JPG": "two", "c.png": "three"}
+    (note,) = read.notes
+    assert note.endswith("(second captions of a picture): c.caption.")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_captions_in_any_encoding_that_says_what_it_is(encoding: str, tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png", half_red())
+    (tmp_path / "a.txt").write_bytes("a [name] in a café\r\n".encode(encoding))
+    assert read_folder(tmp_path).pictures[0].caption == "a [name] in a café\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16-le", "utf-16-be", "shift-jis"])
+def test_captions_are_never_guessed(encoding: str, tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png", half_red())
+    text = "a [name] in a 喫茶店" if encoding == "shift-jis" else "a [name] in a café"
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=r"“a\.txt” is in an encoding that the file does not name"):
+        read_folder(tmp_path)
+    assert read_folder(tmp_path, "none").pictures[0].caption is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(resolution=256),
+        Settings(resolution=256, zoom=0.5),
+        Settings(resolution=256, buckets=True),
+        Settings(resolution=512, buckets=True, zoom=0.1),
+    ],
+    ids=["square", "zoom", "buckets", "both"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_photos_are_scaled_as_they_are_read(
+    settings: Settings, turned: bool, tmp_path: Path
+) -> None:
+    """What training shows of them is what it shows of the whole photo, but for rounding."""
+    photo = np.asarray(drawn(3000, 2000))
+    options = {}
+    if turned:
+        options["exif"] = Image.Exif()
+        options["exif"][ORIENTATION] = 6
+    whole = read_pixels(picture_file(tmp_path / "a.jpg", photo, quality=95, **options))
+    kept = read_pixels(tmp_path / "a.jpg", settings)
+    assert kept.shape[:2] == size_to_keep(tuple(whole.shape[:2]), settings)
+    assert kept.numel() < whole.numel() / 4
+    for picture in (whole, kept):
+        assert (picture.shape[0] > picture.shape[1]) == turned
+    shown = [
+        [view.latents for view in encode(Through(), [Picture(p)], settings).pictures[0]]
+        for p in (whole, kept)
+    ]
+    assert len(shown[0]) == len(shown[1])
+    for one, other in zip(*shown, strict=True):
+        assert one.shape == other.shape
+        error = (one - other).square().mean().sqrt()
+        assert error < 0.012  # 38 dB, where JPEG itself has less
+
+
+def test_pictures_of_usual_size_are_kept_to_the_bit(tmp_path: Path) -> None:
+    photo = np.asarray(drawn(1200, 1200))
+    assert photo[..., 0].size <= READ_WHOLE
+    path = picture_file(tmp_path / "a.png", photo)
+    assert torch.equal(read_pixels(path, Settings(resolution=64)), torch.from_numpy(photo.copy()))
+    floats = Picture(torch.from_numpy(photo / np.float32(255)))
+    assert pictures_fingerprint([floats]) == pictures_fingerprint([Picture(read_pixels(path))])
+    assert torch.equal(fit(floats, (64, 64))[0], fit(Picture(read_pixels(path)), (64, 64))[0])
+
+
+def test_a_large_mask_gets_the_size_of_its_picture(tmp_path: Path) -> None:
+    settings = Settings(resolution=64)
+    drawn(2000, 1500).save(tmp_path / "a.jpg")
+    mask = Image.new("L", (2000, 1500))
+    mask.paste(255, (0, 0, 1000, 1500))
+    mask.save(tmp_path / "a-mask.png")
+    (picture,) = read_folder(tmp_path, settings=settings).pictures
+    assert picture.mask.shape == picture.pixels.shape[:2]
+    assert picture.mask.float().mean() / 255 == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks for the peak of the memory")
+def test_memory_does_not_grow_with_the_size_of_photos(tmp_path: Path) -> None:
+    for number in range(8):
+        drawn(6000, 4000, number).save(tmp_path / f"{number}.jpg", quality=70)
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from support.package import use_checkout\n"
+        "use_checkout()\n"
+        "from textual_inversion.trainer.data.picture_folder import read_folder\n"
+        "from textual_inversion.trainer.settings import Settings\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read = read_folder(Path(sys.argv[1]), settings=Settings(resolution=256))\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print((after - before) // (1024 if sys.platform != 'darwin' else 1024**2))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+    )  # fmt: skip
+    assert int(run.stdout) < 120  # megabytes; whole, they would take 8 x 72, as floats 8 x 288
 
 
 def test_where_captions_come_from(tmp_path: Path) -> None:
@@ -107,7 +297,7 @@ def test_where_captions_come_from(tmp_path: Path) -> None:
     picture_file(tmp_path / "b.png", half_red())
     (tmp_path / "b.txt").write_text("\ufeffa blue mug", encoding="utf-8")
     captions = {
-        source: [picture.caption for picture in read_folder(tmp_path, source)]
+        source: [picture.caption for picture in read_folder(tmp_path, source).pictures]
         for source in ("files", "names", "none")
     }
     assert captions == {

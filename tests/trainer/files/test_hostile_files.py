@@ -81,6 +81,7 @@ STRANGERS: dict[str, tuple[str, object, str]] = {
     "text": (".pt", "hello", "holds nothing that reads"),
     "an empty list": (".pt", [], "holds nothing that reads"),
     "too many vectors": (".safetensors", {"emb_params": rows(6000, 768)}, "too many vectors"),
+    "a tall table": (".safetensors", {"emb_params": torch.ones(40_000, 1)}, "too many vectors"),
 }
 
 
@@ -266,6 +267,11 @@ FORGED = {
     + b"("
     + STORAGE
     + b"K\x00(J\x00\xca\x9a\x3bM\x00\x03tK\x00K\x00\x86tR.",
+    "bytes as numbers of an object": b"\x80\x02cnumpy\ndtype\nU\x01O\x85R.",
+    "a number of too many bytes": b"\x80\x02cnumpy.core.multiarray\nscalar\n"
+    b"cnumpy\ndtype\nU\x02i8\x85Rc_codecs\nencode\nU\x03abc\x85R\x86R.",
+    "text in another encoding": b"\x80\x02c_codecs\nencode\nU\x01aU\x03zip\x86R.",
+    "items that are no pairs": b"\x80\x02ccollections\nOrderedDict\n](K\x01K\x02e\x85R.",
     "missing storage": b"\x80\x02"
     + TENSOR
     + b"("
@@ -278,6 +284,22 @@ FORGED = {
 @pytest.mark.parametrize("kind", FORGED)
 def test_forged_pickles(kind: str, tmp_path: Path) -> None:
     refusal(zipped(FORGED[kind], tmp_path / "word.pt", bytes(32)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torch.nn.modules.linear\nLinear", "is a whole model, saved with its code (it asks for "),
+        ("__main__\nNet", "holds more than data (it asks for __main__.Net)"),
+        ("os\nsystem", "holds more than data (it asks for os.system)"),
+    ],
+)
+@pytest.mark.parametrize("how", [b"c%s\n)R.", b"(i%s\n."])
+def test_what_is_refused_for_code_is_named(
+    how: bytes, name: str, expected: str, tmp_path: Path
+) -> None:
+    path = zipped(b"\x80\x02" + how % name.encode(), tmp_path / "word.pt")
+    assert expected in refusal(path)
 
 
 def test_nested_tuples_as_key_do_not_hang(tmp_path: Path) -> None:
@@ -298,19 +320,26 @@ def test_forged_file_of_old_pytorch(tmp_path: Path) -> None:
 
 
 def test_what_may_be_called_is_short_and_ours() -> None:
-    from textual_inversion.trainer.files import unpickling
+    from textual_inversion.trainer.files import plain_builders
 
-    assert set(unpickling._BUILDERS) == {
+    plain = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "str"}
+    assert set(plain_builders.BUILDERS) == {
         "collections OrderedDict",
+        "collections defaultdict",
         "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_tensor_v3",
         "torch._utils _rebuild_parameter",
         "torch.nn.modules.container ParameterDict",
-        "__builtin__ set",
-        "builtins set",
+        "torch Size",
+        "numpy dtype",
+        "numpy.core.multiarray scalar",
+        "numpy._core.multiarray scalar",
+        "_codecs encode",
+        *(f"{module} {name}" for module in ("__builtin__", "builtins") for name in plain),
     }
-    for function in unpickling._BUILDERS.values():
-        assert function.__module__ == unpickling.__name__
-    source = "".join(p.read_text() for p in (ROOT / "trainer").glob("*.py"))
+    for function in plain_builders.BUILDERS.values():
+        assert function.__module__ == plain_builders.__name__
+    source = "".join(p.read_text() for p in (ROOT / "trainer").rglob("*.py"))
     assert "pickle.load" not in source
     assert "torch.load(" not in source.replace("`torch.load(weights_only=True)`", "")
 

@@ -223,8 +223,9 @@ def test_lossy_copy(tmp_path: Path) -> None:
 
 
 def test_preview_pictures(tmp_path: Path) -> None:
-    GREY.save(tmp_path / "word.preview.png")
-    assert "is a preview picture" in refusal(tmp_path / "word.preview.png")
+    for name in ("word.preview.png", "word.vectors.png"):
+        GREY.save(tmp_path / name)
+        assert "is a preview picture" in refusal(tmp_path / name)
 
 
 def test_too_many_vectors(tmp_path: Path) -> None:

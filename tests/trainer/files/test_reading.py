@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -128,6 +131,49 @@ def test_other_pickles(tool: str, options: dict[str, Any], tmp_path: Path) -> No
         pytest.skip("no tool saved a module in that protocol")
     torch.save(content, tmp_path / "word.pt", **options)
     assert_vectors(read_embedding(tmp_path / "word.pt"), expected)
+
+
+def numbers_of_eight_bits() -> torch.Tensor:
+    return L.to(torch.float8_e4m3fn)
+
+
+HARMLESS: dict[str, Callable[[], tuple[object, torch.Tensor]]] = {
+    "the state of a module": lambda: (with_emb().state_dict(), L),
+    "expanded": lambda: ({"<a>": L[:1].expand(2, -1)}, L[:1].repeat(2, 1)),
+    "torch.Size": lambda: (a1111(L) | {"shape": L.shape}, L),
+    "torch.dtype": lambda: (a1111(L) | {"dtype": torch.float16}, L),
+    "numbers of NumPy": lambda: (
+        a1111(L) | {"step": np.int64(5), "loss": np.float32(0.5), "on": np.bool_(True)},
+        L,
+    ),
+    "defaultdict": lambda: (defaultdict(dict, {"<a>": L}), L),
+    "OrderedDict": lambda: (OrderedDict({"<a>": L}), L),
+    "sets": lambda: (a1111(L) | {"tags": {"a", "b"}, "kinds": frozenset("c")}, L),
+    "float8": lambda: ({"<a>": numbers_of_eight_bits()}, numbers_of_eight_bits().float()),
+}
+"""What is no embedding's own, but does no harm: content, and the vectors that it holds."""
+
+
+def with_emb() -> torch.nn.Module:
+    module = torch.nn.Module()
+    module.emb = torch.nn.Parameter(L.clone())
+    return module
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+def test_harmless_contents_are_read(kind: str, protocol: int, tmp_path: Path) -> None:
+    content, expected = HARMLESS[kind]()
+    path = tmp_path / "word.pt"
+    torch.save(content, path, pickle_protocol=protocol)
+    (vectors,) = read_embedding(path).vectors.values()
+    assert torch.equal(vectors, expected)
+
+
+def test_numbers_of_numpy_become_notes(tmp_path: Path) -> None:
+    path = tmp_path / "word.pt"
+    torch.save(a1111(L) | {"step": np.int64(5)}, path)
+    assert read_embedding(path).metadata["step"] == "5"
 
 
 def test_strided_and_shared_tensors(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Whatever fails beside the learning: it is told, the run goes on, and no word is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.toy_model import ToyModel
+from textual_inversion.trainer.data.pictures import Picture
+from textual_inversion.trainer.embeddings.embedding import Embedding
+from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.files.reading import read_embedding
+from textual_inversion.trainer.files.writing import write_embedding
+from textual_inversion.trainer.learning.loop import Progress
+from textual_inversion.trainer.runs.live import SAVE
+from textual_inversion.trainer.runs.report import RunReport
+from textual_inversion.trainer.runs.run import Run, fingerprints, open_run
+from textual_inversion.trainer.runs.run_folder import FINISHED, LossRow
+from textual_inversion.trainer.runs.training import Destination, Trained, train_and_save
+from textual_inversion.trainer.settings import Settings
+
+PICTURES = [Picture(torch.tensor([0.8, 0.4, 0.3]).expand(64, 64, 3))]
+SETTINGS = Settings(
+    init_words="cat", steps=6, resolution=64, learning_rate="0.05", save_every=2, preview_every=3,
+    previews=0,
+)  # fmt: skip
+
+
+class Watched:
+    """A display that does something to the disk at a step."""
+
+    def __init__(self, at: int = 0, do: Callable[[], object] = lambda: None) -> None:
+        self._at, self._do = at, do
+        self.requests: frozenset[str] = frozenset()
+        self.steps: list[int] = []
+        self.report: RunReport | None = None
+
+    def begin(self, report: RunReport, step: int) -> None:
+        self.report = report
+
+    def say(self, text: str) -> None:
+        pass
+
+    def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
+        self.steps.append(progress.step)
+        if progress.step == self._at:
+            self._do()
+
+    def take_requests(self) -> frozenset[str]:
+        return self.requests
+
+    def told(self, text: str) -> int:
+        return sum(text in note for note in self.report.notes)
+
+
+def into(folder: Path) -> Destination:
+    def write(word: Embedding, overwrite: bool) -> None:
+        write_embedding(word, folder / f"{word.name}.safetensors", overwrite=overwrite)
+
+    return Destination(write)
+
+
+def start(parent: Path, settings: Settings = SETTINGS) -> Run:
+    return open_run(parent, settings, fingerprints(ToyModel(), PICTURES))
+
+
+def go(
+    display: Watched, destination: Destination, run: Run | None = None, settings=SETTINGS
+) -> Trained:
+    return train_and_save(
+        ToyModel(), PICTURES, settings, display, destination, run=run
+    )  # fmt: skip
+
+
+def undisturbed(tmp_path: Path) -> Embedding:
+    (tmp_path / "undisturbed").mkdir()
+    return go(Watched(), into(tmp_path / "undisturbed")).words[0]
+
+
+def test_the_runs_folder_is_deleted_in_the_middle(tmp_path: Path) -> None:
+    with start(tmp_path / "runs") as run:
+        display = Watched(3, lambda: shutil.rmtree(run.folder.path))
+        trained = go(display, into(tmp_path), run)
+    assert display.steps == [1, 2, 3, 4, 5, 6]
+    assert display.told("A checkpoint was not written, but the run goes on") == 1
+    assert display.told("A picture of a step was not drawn") == 1
+    assert trained.unsaved == ""
+    saved = read_embedding(tmp_path / "my-word.safetensors")
+    assert saved.fingerprint == undisturbed(tmp_path).fingerprint
+
+
+def test_a_word_that_cannot_be_saved_now(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with start(tmp_path / "runs") as run:
+        display = Watched()
+        display.requests = frozenset({SAVE})
+        trained = go(display, into(missing), run)
+        folder = run.folder
+    assert display.steps == [1, 2, 3, 4, 5, 6]
+    assert display.told("The word of step 2 was not saved, but the run goes on") == 1
+    assert folder.status()["status"] == FINISHED
+    # Nor could it be saved at the end: it is where the sentence says.
+    assert str(folder.path) in trained.unsaved
+    kept = read_embedding(folder.path / "my-word.safetensors")
+    assert kept.fingerprint == trained.words[0].fingerprint == undisturbed(tmp_path).fingerprint
+
+
+def test_a_name_that_is_taken_in_the_meantime(tmp_path: Path) -> None:
+    other = Embedding("my-word", {"clip_l": torch.ones(1, 4)})
+    display = Watched(6, lambda: write_embedding(other, tmp_path / "my-word.safetensors"))
+    trained = go(display, into(tmp_path))
+    assert "“my-word.safetensors” exists already" in trained.unsaved
+    assert "saved as “my-word-interrupted”" in trained.unsaved
+    assert read_embedding(tmp_path / "my-word.safetensors").fingerprint == other.fingerprint
+    kept = read_embedding(tmp_path / "my-word-interrupted.safetensors", "my-word")
+    assert kept.fingerprint == trained.words[0].fingerprint
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_last_resort(interrupted: bool, tmp_path: Path) -> None:
+    """No run, no folder to write into; also where the user ends it."""
+
+    def interrupt() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    destination = replace(into(tmp_path / "missing"), last_resort=tmp_path / "last")
+    display = Watched(6, interrupt)
+    try:
+        trained = go(display, destination)
+        assert str(tmp_path / "last") in trained.unsaved
+    except KeyboardInterrupt:
+        assert interrupted
+    kept = read_embedding(tmp_path / "last" / "my-word.safetensors")
+    assert kept.fingerprint == undisturbed(tmp_path).fingerprint
+
+
+def test_a_picture_that_cannot_be_drawn(tmp_path: Path) -> None:
+    """As where the memory that was enough for training is not for the VAE."""
+
+    class Small(ToyModel):
+        def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    settings = replace(SETTINGS, previews=2)
+    display = Watched()
+    with open_run(tmp_path, settings, fingerprints(Small(), PICTURES)) as run:
+        trained = train_and_save(Small(), PICTURES, settings, display, into(tmp_path), run=run)
+    assert display.told("A picture of a step was not drawn, but the run goes on") == 1
+    assert display.told("The preview was not drawn") == 1
+    assert read_embedding(tmp_path / "my-word.safetensors").fingerprint == (
+        trained.words[0].fingerprint
+    )
+    assert run.folder.words() == [2, 4, 6]
+
+
+def test_bad_input_still_ends_a_run(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, encoders="t5xxl")
+    with pytest.raises(InputError, match="has no text encoder “t5xxl”"):
+        go(Watched(), into(tmp_path), settings=settings)
+
+
+def test_tensorboard_that_breaks_ends_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    with start(tmp_path / "runs") as run:
+
+        def breaks() -> None:
+            run._events._writer.close()
+            run._events._writer.file_writer = None
+            run._events._writer.add_scalar = None
+
+        trained = go(Watched(2, breaks), into(tmp_path), run)
+    assert run.folder.checkpoints() == [4, 6]
+    assert trained.words[0].fingerprint == undisturbed(tmp_path).fingerprint

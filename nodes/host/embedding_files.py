@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ...trainer.files.reading import PICTURE_SUFFIXES, READABLE_SUFFIXES
 from ...trainer.files.thumbnails import BESIDE
@@ -19,12 +18,12 @@ from ...trainer.files.thumbnails import BESIDE
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class EmbeddingFile:
+class EmbeddingFile(NamedTuple):
     """A file in one of the embeddings folders.
 
     Attributes:
         name: as the user knows it: its path from that folder on, with slashes.
+        stem: its own name without the suffix.
         path: where it lies.
         is_link: whether it is a link, to wherever.
         size: in bytes; -1 where the system refuses to say.
@@ -33,16 +32,12 @@ class EmbeddingFile:
     """
 
     name: str
+    stem: str
     path: str
     is_link: bool
     size: int
     changed: int
     has_picture: bool
-
-    @property
-    def stem(self) -> str:
-        """The file's own name without its suffix."""
-        return os.path.splitext(os.path.basename(self.path))[0]  # noqa: PTH119, PTH122
 
 
 def present(folders: Sequence[Path]) -> dict[str, EmbeddingFile]:
@@ -76,27 +71,32 @@ def _below(folder: str, prefix: str) -> Iterator[EmbeddingFile]:
         entries = list(os.scandir(folder))
     except OSError:
         return
-    beside = {entry.name for entry in entries}
     split = [(entry, *os.path.splitext(entry.name)) for entry in entries]  # noqa: PTH122
-    # A picture may carry an embedding; beside another file of its name it only shows it.
-    words = {stem for _, stem, end in split if end.lower() in READABLE_SUFFIXES - PICTURE_SUFFIXES}
+    words = {stem for _, stem, end in split if end.lower() in _NO_PICTURES}
+    pictures = {entry.name for entry in entries if entry.name.endswith(BESIDE)}
+    shown = {name.removesuffix(mark) for name in pictures for mark in BESIDE if name.endswith(mark)}
     for entry, stem, end in split:
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, f"{prefix}{entry.name}/")
-        if end.lower() not in READABLE_SUFFIXES:
+        is_picture = end.lower() in PICTURE_SUFFIXES
+        # A picture may carry an embedding; beside another file of its name it only shows it.
+        if is_picture and (stem in words or stem.endswith(".preview")):
             continue
-        if end.lower() in PICTURE_SUFFIXES and (stem in words or stem.endswith(".preview")):
-            continue
-        try:
-            status = entry.stat()
-            size, changed = status.st_size, status.st_mtime_ns
-        except OSError:
-            size, changed = -1, 0
-        yield EmbeddingFile(
-            prefix + entry.name,
-            entry.path,
-            entry.is_symlink(),
-            size,
-            changed,
-            any(stem + mark in beside for mark in BESIDE if stem + mark != entry.name),
-        )
+        if is_picture or end.lower() in _NO_PICTURES:
+            size, changed = _size_and_change(entry)
+            has_picture = not is_picture and stem in shown
+            link = entry.is_symlink()
+            yield EmbeddingFile(
+                prefix + entry.name, stem, entry.path, link, size, changed, has_picture
+            )
+
+
+def _size_and_change(entry: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        status = entry.stat()
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+_NO_PICTURES = READABLE_SUFFIXES - PICTURE_SUFFIXES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from support.client import Host
 from support.http import ask
 
-VECTORS = {"emb_params": torch.zeros(1, 768)}
+VECTORS = {"emb_params": torch.ones(1, 768)}
 
 
 def test_what_lies_in_the_folders(host_modules: ModuleType, tmp_path: Path) -> None:
@@ -131,8 +132,6 @@ def test_an_error_is_told_to_all_and_ends_nothing(host_modules: ModuleType) -> N
 
 
 def test_pictures_are_looked_at_when_they_are_asked_for(host: Host) -> None:
-    import json
-
     save_file(VECTORS, host.embeddings / "many-unseen.safetensors")
     (host.embeddings / "many-unseen.preview.png").write_bytes(b"no picture at all")
     save_file(VECTORS, host.embeddings / "many-plain.safetensors")
@@ -147,7 +146,7 @@ def test_pictures_are_looked_at_when_they_are_asked_for(host: Host) -> None:
     assert ask(host, asked)[0] == 404
     # A changed file is another card at once.
     path = host.embeddings / "many-plain.safetensors"
-    save_file({"emb_params": torch.zeros(4, 768)}, path)
+    save_file({"emb_params": torch.ones(4, 768)}, path)
     assert card("many-plain")["vectors"] == 4
     path.write_bytes(b"nothing")
     assert "many-plain" in card("many-plain")["error"]

@@ -65,9 +65,12 @@ export class Cards {
 
   #card(card) {
     const address = `/textual_inversion/embeddings/preview?file=${encodeURIComponent(card.file)}&changed=${card.changed}`;
+    const blank = element("div", { className: "ti-face ti-blank", textContent: card.name.slice(0, 1).toUpperCase() });
     const picture = card.preview
       ? element("img", { className: "ti-face", alt: "", loading: "lazy", draggable: false, src: this.url(address) })
-      : element("div", { className: "ti-face ti-blank", textContent: card.name.slice(0, 1).toUpperCase() });
+      : blank;
+    // The server looks at a picture when it is asked for it, which is when the card is seen.
+    picture.addEventListener("error", () => picture.replaceWith(blank));
     const kind = element("span", {
       className: card.negative ? "ti-kind ti-negative" : "ti-kind",
       textContent: card.negative ? "negative" : "positive",

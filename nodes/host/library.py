@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import folder_paths
@@ -14,18 +14,13 @@ from ...trainer.embeddings.embedding import Embedding, check_name
 from ...trainer.embeddings.metadata import is_negative
 from ...trainer.embeddings.names import same_name
 from ...trainer.errors import InputError
-from ...trainer.files.reading import (
-    PICTURE_SUFFIXES,
-    READABLE_SUFFIXES,
-    only_shows_a_word,
-    read_embedding,
-    read_notes,
-)
+from ...trainer.files.reading import READABLE_SUFFIXES, read_embedding, read_notes
 from ...trainer.files.thumbnails import preview_picture
 from ...trainer.files.whole_files import make_folder, try_folder
 from ...trainer.files.writing import FORMATS, same_vectors, write_embedding
 from ...trainer.prompts import FILE_SUFFIXES
 from ...trainer.runs.training import INTERRUPTED_ENDING
+from .embedding_files import EmbeddingFile, Known, present
 
 HOST_SUFFIXES = frozenset(FILE_SUFFIXES)
 """What `embedding:name` in a prompt finds."""
@@ -37,19 +32,26 @@ DEEPEST = 16
 """Folders in folders that are looked through for a name."""
 
 
+_NEGATIVE = Known(lambda file: is_negative(file.stem, read_notes(Path(file.path))))
+
+
+def listed() -> list[EmbeddingFile]:
+    """All embedding files, by name; links that lead out of the embeddings folders are left out."""
+    files = present(_folders()).values()
+    inside = [f for f in files if not f.is_link or _is_inside(Path(f.path))]
+    return sorted(inside, key=lambda file: file.name.lower())
+
+
 def list_files() -> list[str]:
     """All embedding files below the embeddings folders, as the user names them."""
-    return sorted(_files(), key=str.lower)
+    return [file.name for file in listed()]
 
 
 def negatives_first() -> list[str]:
     """All embedding files, those known to be for negative prompts before the others."""
-    files = _files()
-
-    def order(file: str) -> tuple[bool, str]:
-        return not is_negative(file.rpartition(".")[0], _notes(files[file])), file.lower()
-
-    return sorted(files, key=order)
+    files = listed()
+    negative = dict(zip(files, _NEGATIVE.of(files), strict=True))
+    return [file.name for file in sorted(files, key=lambda file: not negative[file])]
 
 
 def find(file: str) -> Path:
@@ -60,11 +62,13 @@ def find(file: str) -> Path:
     """
     for folder in _folders():
         path = folder / file
-        if _is_inside(path) and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
-            return path
+        # Not every text can be the name of a file, and each system complains in its own way.
+        with contextlib.suppress(OSError, ValueError):
+            if _is_inside(path) and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
+                return path
     raise InputError(
-        f"There is no embedding “{file}” in the embeddings folder: choose another, or put the "
-        "file itself (no link to elsewhere) there and press R to refresh the list."
+        f"There is no embedding “{file[:200]}” in the embeddings folder: choose another, or put "
+        "the file itself (no link to elsewhere) there and press R to refresh the list."
     )
 
 
@@ -76,7 +80,7 @@ def read(file: str, word: str = "") -> Embedding:
 def preview(file: str) -> bytes | None:
     """A small JPEG that shows a listed file, if it or a picture beside it has one."""
     path = find(file)
-    return preview_picture(path, _notes(path))
+    return preview_picture(path, read_notes(path))
 
 
 def fingerprint(file: str) -> str:
@@ -188,47 +192,10 @@ def _listed_as(path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _files() -> dict[str, Path]:
-    """What `list_files` lists -> where it lies; links that lead elsewhere are left out."""
-    present = _present()
-    return {n: path for n, path in present.items() if not path.is_symlink() or _is_inside(path)}
-
-
-def _present() -> dict[str, Path]:
-    """Every embedding file below the embeddings folders, by the name that it is listed under."""
-    found: dict[str, Path] = {}
-    for folder in reversed(_folders()):
-        files = {p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES}
-        # A picture may carry an embedding; beside another file of its name it only shows it.
-        stems = {p.with_suffix("") for p in files if p.suffix.lower() not in PICTURE_SUFFIXES}
-        found.update(
-            (path.relative_to(folder).as_posix(), path)
-            for path in files
-            if path.suffix.lower() not in PICTURE_SUFFIXES
-            or not (path.with_suffix("") in stems or only_shows_a_word(path))
-        )
-    return found
-
-
 def _is_inside(path: Path) -> bool:
     """Whether a path ends in one of the embeddings folders, with all links followed."""
     real = path.resolve()
     return any(real.is_relative_to(folder.resolve()) for folder in _folders())
-
-
-def _notes(path: Path) -> Mapping[str, str]:
-    """{} for what is listed but cannot be read, which is told to who chooses it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return {}
-    return _notes_of(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _notes_of(path: Path, _changed: int, _size: int) -> Mapping[str, str]:
-    """The host asks for lists of files often, and folders of embeddings are large."""
-    return read_notes(path)
 
 
 def _folders() -> list[Path]:

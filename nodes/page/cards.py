@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...trainer.embeddings.embedding import check_name
 from ...trainer.embeddings.metadata import is_negative
 from ...trainer.errors import InputError
-from ...trainer.files.reading import read_embedding, read_notes
-from ...trainer.files.thumbnails import preview_picture
+from ...trainer.files.reading import PICTURE_SUFFIXES, read_embedding, read_notes
+from ...trainer.files.thumbnails import THUMBNAIL
 from ..host import library
+from ..host.embedding_files import EmbeddingFile, Known
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file; pictures are left there, because thousands of them take much room."""
+
+    negative: bool = False
+    family: str = ""
+    vectors: int = 0
+    has_thumbnail: bool = False
+    error: str = ""
 
 
 def cards() -> list[dict[str, Any]]:
@@ -20,44 +32,42 @@ def cards() -> list[dict[str, Any]]:
     Returns:
         `file` (as in the list), `name`, `prompt` (how a prompt names it; "" where only our nodes
         read the format, or the host would cut the name), `negative`, `family`, `vectors`,
-        `preview` (whether there is a picture), `changed` (when, in seconds) and `error` (why it
-        cannot be read, or "").
+        `preview` (whether there seems to be a picture: none is decoded before it is asked for),
+        `changed` (when, in seconds) and `error` (why it cannot be read, or "").
     """
-    return [_card(file) for file in library.list_files()]
+    files = library.listed()
+    contents = _CONTENTS.of(files)
+    return [_card(file, content) for file, content in zip(files, contents, strict=True)]
 
 
-def _card(file: str) -> dict[str, Any]:
-    path = PurePosixPath(file)
-    card: dict[str, Any] = {
-        "file": file,
+def _card(file: EmbeddingFile, content: Content) -> dict[str, Any]:
+    path = PurePosixPath(file.name)
+    may_show = file.has_picture or content.has_thumbnail or path.suffix.lower() in PICTURE_SUFFIXES
+    return {
+        "file": file.name,
         "name": path.stem,
         "prompt": _prompt(path),
-        "changed": 0,
+        "negative": content.negative,
+        "family": content.family,
+        "vectors": content.vectors,
+        "preview": may_show and not content.error,
+        "changed": round(file.changed / 1e9, 3),
+        "error": content.error,
     }
-    try:
-        found = library.find(file)
-        status = found.stat()
-    except (InputError, OSError) as error:
-        return card | _unreadable(str(error))
-    card["changed"] = round(status.st_mtime, 3)
-    return card | _content(found, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=4096)
-def _content(path: Path, _changed: int, _size: int) -> dict[str, Any]:
-    """What is in a file; read once, because folders of embeddings are large."""
-    notes = read_notes(path)
+def _read(file: EmbeddingFile) -> Content:
+    path = Path(file.path)
     try:
         word = read_embedding(path)
     except InputError as error:
-        return _unreadable(str(error))
-    return {
-        "negative": is_negative(path.stem, notes),
-        "family": word.family,
-        "vectors": word.num_vectors,
-        "preview": preview_picture(path, notes) is not None,
-        "error": "",
-    }
+        return Content(error=str(error))
+    notes = read_notes(path)
+    negative = is_negative(path.stem, notes)
+    return Content(negative, word.family, word.num_vectors, THUMBNAIL in notes)
+
+
+_CONTENTS = Known(_read)
 
 
 def _prompt(file: PurePosixPath) -> str:
@@ -67,7 +77,3 @@ def _prompt(file: PurePosixPath) -> str:
         return f"embedding:{'/'.join(check_name(part) for part in file.with_suffix('').parts)}"
     except InputError:
         return ""
-
-
-def _unreadable(reason: str) -> dict[str, Any]:
-    return {"negative": False, "family": "", "vectors": 0, "preview": False, "error": reason}

@@ -10,15 +10,17 @@ All below `/textual_inversion` (and, as for every route of the host, below `/api
     GET  /embeddings/preview?file=F a small picture of one, JPEG
 
 Files are named by ids that are looked up, never by paths. Answers are JSON or pictures, and a
-refusal is a sentence in `{"error": …}`.
+refusal is a sentence in `{"error": …}`. Whose requests are answered is the host's to say, for these
+as for its own routes: its middleware comes before them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -27,6 +29,7 @@ from ...trainer.runs.live import ACTIONS, describe
 from ...trainer.runs.run_folder import find_run, list_runs
 from ..host import library
 from .cards import cards
+from .one_reader import OneReader
 from .runs import RUNS, runs_folder
 
 ROOT = "/textual_inversion"
@@ -35,6 +38,10 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_CARDS = OneReader(lambda: json.dumps(cards()).encode())
+_FILES = ThreadPoolExecutor(2, thread_name_prefix="textual-inversion-files")
+"""Threads of our own: in those that it shares the server reads the page's own files."""
+
 
 def add_routes(routes: web.RouteTableDef) -> None:
     """Add them to the host's table, before its server starts."""
@@ -42,34 +49,39 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.get(f"{ROOT}/run")(_answering(_run))
     routes.get(f"{ROOT}/run/preview")(_answering(_run_preview))
     routes.post(f"{ROOT}/run")(_control)
-    routes.get(f"{ROOT}/embeddings")(_answering(_embeddings))
+    routes.get(f"{ROOT}/embeddings")(_embeddings)
     routes.get(f"{ROOT}/embeddings/preview")(_answering(_embedding_preview))
 
 
-def _answering(answer: Callable[[Mapping[str, str]], Any]) -> Handler:
+def _answering(answer: Callable[[Mapping[str, str]], bytes]) -> Handler:
     """A handler that reads files in a thread, so that the server goes on meanwhile."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
         try:
-            content = await asyncio.to_thread(answer, request.query)
+            content = await loop.run_in_executor(_FILES, answer, request.query)
         except InputError as error:
             return _refusal(404, str(error))
-        if isinstance(content, bytes):
-            kind = "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"
-            return web.Response(body=content, content_type=kind, headers=HEADERS)
-        return web.json_response(content, headers=HEADERS)
+        except OSError as error:
+            # What was listed a moment ago can be gone, or locked by another program.
+            return _refusal(404, f"This cannot be read ({error.strerror}).")
+        return _found(content)
 
     return handle
 
 
-def _runs(query: Mapping[str, str]) -> Any:
+async def _embeddings(request: web.Request) -> web.StreamResponse:
+    return _found(await _CARDS.ask())
+
+
+def _runs(query: Mapping[str, str]) -> bytes:
     live = [{"id": run.folder.id, "owner": run.owner} for run in RUNS.all()]
-    return {"live": live, "known": [run.id for run in list_runs(runs_folder())]}
+    return _json({"live": live, "known": [run.id for run in list_runs(runs_folder())]})
 
 
-def _run(query: Mapping[str, str]) -> Any:
+def _run(query: Mapping[str, str]) -> bytes:
     folder = find_run(runs_folder(), query.get("id", ""))
-    return describe(folder, RUNS.get(folder.id), _number(query, "after"))
+    return _json(describe(folder, RUNS.get(folder.id), _number(query, "after")))
 
 
 def _run_preview(query: Mapping[str, str]) -> bytes:
@@ -84,10 +96,6 @@ def _run_preview(query: Mapping[str, str]) -> bytes:
     return content
 
 
-def _embeddings(query: Mapping[str, str]) -> Any:
-    return cards()
-
-
 def _embedding_preview(query: Mapping[str, str]) -> bytes:
     picture = library.preview(query.get("file", ""))
     if picture is None:
@@ -96,34 +104,21 @@ def _embedding_preview(query: Mapping[str, str]) -> bytes:
 
 
 async def _control(request: web.Request) -> web.StreamResponse:
-    if not _of_own_page(request):
-        return _refusal(403, "Only ComfyUI's own page can ask for this.")
+    # Another site's form cannot send JSON, and its script must be allowed to by the host.
+    if request.content_type != "application/json":
+        return _refusal(403, "This is asked for in JSON, as ComfyUI's own page does.")
     try:
-        asked = await request.json()
+        asked = json.loads(await request.read())
         run_id, action = asked["id"], asked["action"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _refusal(400, "An id and an action are needed, as JSON.")
     run = RUNS.get(run_id) if isinstance(run_id, str) else None
     if run is None:
-        return _refusal(404, "This run does not go on any more.")
-    if action not in ACTIONS:
+        return _refusal(404, "This run does not go on in this ComfyUI.")
+    if not isinstance(action, str) or action not in ACTIONS:
         return _refusal(400, f"The action must be one of {', '.join(sorted(ACTIONS))}.")
     run.ask(action)
     return web.json_response({}, headers=HEADERS)
-
-
-def _of_own_page(request: web.Request) -> bool:
-    """Whether a request that changes something comes from a page of this server.
-
-    JSON cannot be sent by another site's form, and what a browser says of the origin must be
-    this server. Programs that are no browsers say nothing of it.
-    """
-    if request.content_type != "application/json":
-        return False
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return False
-    origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc.lower() == request.host.lower()
 
 
 def _number(query: Mapping[str, str], name: str) -> int:
@@ -131,6 +126,16 @@ def _number(query: Mapping[str, str], name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise InputError(f"{name} must be a number.")
     return int(text)
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def _found(content: bytes) -> web.Response:
+    """JSON, PNG or JPEG, told by how it begins."""
+    kind = {b"\x89": "image/png", b"\xff": "image/jpeg"}.get(content[:1], "application/json")
+    return web.Response(body=content, content_type=kind, headers=HEADERS)
 
 
 def _refusal(status: int, sentence: str) -> web.Response:

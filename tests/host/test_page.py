@@ -229,6 +229,7 @@ def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
     save_file({"emb_params": torch.rand(3, 768)}, folder / f"{HOSTILE}.safetensors")
     save_file({"emb_params": torch.rand(2, 768)}, folder / "easynegative.safetensors")
     save_file({"emb_params": torch.rand(1, 768)}, folder / "plain-word.safetensors")
+    (folder / "plain-word.preview.png").write_bytes(b"no picture at all")
     page = comfy.page
     page.on(
         "dialog", lambda dialog: pytest.fail(f"a file's name ran as a script: {dialog.message}")
@@ -256,6 +257,8 @@ def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
     made = chosen.format("TextualInversionApplyNegative")
     page.wait_for_function(f"{made} === 'easynegative.safetensors'")
     search.fill("plain")
+    # Its picture turned out to be none as it came into view.
+    assert plain.locator(".ti-blank").inner_text() == "P"
     plain.drag_to(graph, target_position={"x": 1250, "y": 250})
     made = chosen.format("TextualInversionLoad")
     page.wait_for_function(f"{made} === 'plain-word.safetensors'")

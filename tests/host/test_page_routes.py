@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 import torch
@@ -13,24 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from support.client import Host
 from support.graph import Graph
+from support.http import ask
 from support.training import batch, checkpoint, photos, train
 
 SECRET = b"\x89PNG concealed"
-
-
-def ask(
-    host: Host, path: str, method: str = "GET", body: object = None, **headers: str
-) -> tuple[int, str, bytes]:
-    """Status, type and body of an answer, without a client that tidies the path up."""
-    connection = http.client.HTTPConnection(urlsplit(host.server.url).netloc, timeout=60)
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    if body is not None:
-        headers = {"Content-Type": "application/json", **headers}
-    connection.request(method, path, None if body is None else json.dumps(body), headers)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, answer.getheader("Content-Type", ""), content
 
 
 def ask_json(host: Host, path: str) -> dict:
@@ -115,9 +100,8 @@ def torch_file(path: Path) -> dict[str, torch.Tensor]:
     ("headers", "status"),
     [
         ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
         ({"Sec_Fetch_Site": "cross-site"}, 403),
-        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Content_Type": "application/x-www-form-urlencoded"}, 403),
         ({"Content_Type": "text/plain"}, 403),
         ({}, 404),  # allowed, but the run has ended
     ],

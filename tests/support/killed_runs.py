@@ -91,14 +91,16 @@ class _Writing:
         self._handle.close()
 
 
-def learn(parent: Path) -> list[tuple[int, float, str]]:
-    """Train, or go on with it; what happened at each step."""
+def learn(parent: Path, until: int = 0) -> list[tuple[int, float, str]]:
+    """Train, or go on with it, to the end or until a step; what happened at each."""
     model = ToyModel()
     pictures = [Picture(torch.tensor([0.8, 0.4, 0.3]).expand(64, 64, 3))]
     seen = []
     with open_run(parent, SETTINGS, fingerprints(model, pictures)) as run:
         for progress, *_ in train_and_keep(run, model, pictures, SETTINGS):
             seen.append((progress.step, progress.loss, progress.last.fingerprint))
+            if progress.step == until:
+                return seen
         run.end(FINISHED)
     return seen
 

@@ -114,6 +114,13 @@ class Server:
             process.kill()
             process.wait(20)
 
+    def kill(self) -> None:
+        """End the process without a word: SIGKILL."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(20)
+
     def check(self) -> None:
         """Raise where the process has ended."""
         if self._process is None:

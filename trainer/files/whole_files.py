@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import IO
 
@@ -12,17 +14,20 @@ from ..errors import InputError
 
 TRIAL = 1024 * 1024
 """Bytes that a folder must have room for before anything is learned."""
+ABANDONED = 60.0
+"""Seconds after which a temporary file of this name is one whose process was killed."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write or replace a file so that nobody, ever, sees a part of it.
 
     Under a temporary name first, then on the disk for sure, then renamed; whatever ends the
-    process in between leaves the old file as it was.
+    process in between leaves the old file as it was. What an earlier one has left so is deleted.
 
     Raises:
         InputError: the disk refuses; nothing is left behind.
     """
+    _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -92,6 +97,13 @@ def remove_leftovers(folder: Path) -> None:
     """Delete what `write_whole` could not rename any more because its process was killed."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for old in path.parent.glob(f".{glob.escape(path.stem)}*.{'[0-9a-f]' * 8}.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..learning.loop import Progress
-from .run_folder import LossRow, RunFolder
+from .lock import holder
+from .run_folder import INTERRUPTED, RUNNING, LossRow, RunFolder
 
 STOP, SAMPLE, SAVE = "stop", "sample", "save"
 ACTIONS = frozenset({STOP, SAMPLE, SAVE})
@@ -98,11 +99,11 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
         `id`, `name`, `status`, `message`, `step`, `steps`, `seconds_left` (None unless it goes
         on), `rows` (lists in the order of `run_folder.COLUMNS`), `previews` and `words` (steps).
     """
-    noted, status = folder.settings().get("settings", {}), folder.status()
+    status = folder.status()
     rows = live.rows[:] if live else folder.losses()
     answer = {
         "id": folder.id,
-        "name": str(noted.get("name", "")),
+        "name": folder.name(),
         "status": str(status.get("status", "")),
         "message": str(status.get("message", "")),
         "step": rows[-1].step if rows else 0,
@@ -115,14 +116,18 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
     }
     if live:
         return answer | {
-            "status": "running",
+            "status": RUNNING,
             "message": live.message,
             "steps": live.steps,
             "seconds_left": live.seconds_left,
             "owner": live.owner,
         }
+    if answer["status"] != RUNNING:
+        return answer
+    if other := holder(folder):
+        return answer | {"message": f"trained by {other}"}
     # A process that was killed could not say so.
-    return answer | ({"status": "interrupted"} if answer["status"] == "running" else {})
+    return answer | {"status": INTERRUPTED}
 
 
 def thinned(rows: Sequence[LossRow]) -> list[LossRow]:

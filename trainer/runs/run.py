@@ -23,7 +23,7 @@ from ..data.pictures import Picture, pictures_fingerprint
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
 from ..files.thumbnails import in_bytes, png
-from ..files.whole_files import make_folder, remove_leftovers, sync, write_whole
+from ..files.whole_files import remove_leftovers, sync, write_whole
 from ..files.writing import write_embedding
 from ..learning.loop import Progress
 from ..learning.state import TrainingState
@@ -31,6 +31,7 @@ from ..model import FrozenModel
 from ..settings import Settings
 from .checkpoints import load_state, save_state
 from .event_log import EventLog, open_event_log
+from .lock import HeldError, RunLock, lock_new_folder
 from .run_folder import COLUMNS, FINISHED, INTERRUPTED, RUNNING, LossRow, RunFolder, numbered
 
 KEPT_CHECKPOINTS = 2
@@ -68,12 +69,22 @@ class Run:
     """One run while it is written; `folder` is where, `state` where it goes on from.
 
     Use it as a context manager: an error or an interrupt inside writes a checkpoint of the
-    last step on its way out. Without one, `end` says how the run ended.
+    last step on its way out. Without one, `end` says how the run ended. `notice` is what its user
+    should know of how it began, or "".
     """
 
-    def __init__(self, folder: RunFolder, settings: Settings, state: TrainingState | None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        state: TrainingState | None,
+        lock: RunLock,
+        notice: str = "",
+    ) -> None:
         self.folder = folder
         self.state = state
+        self.notice = notice
+        self._lock = lock
         self._settings = settings
         self._step = state.step if state else 0
         self._saved = self._step
@@ -112,6 +123,7 @@ class Run:
             self._losses.close()
         if self._events:
             self._events.close()
+        self._lock.release()
 
     def record(self, progress: Progress) -> None:
         """Note a step."""
@@ -182,6 +194,9 @@ def row_of(progress: Progress) -> LossRow:
 def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -> Run:
     """Go on with the run of the same inputs that was cut short, or begin a new one.
 
+    The folder is locked until the run is left. Where another process trains in the one that could
+    go on, a new one is begun, and its `notice` says so.
+
     Args:
         parent: the folder of all runs; made if need be.
         settings: of the run.
@@ -197,17 +212,29 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
         "settings": {k: v for k, v in asdict(settings).items() if k not in NOT_IN_THE_RESULT},
         "fingerprint": dict(fingerprint),
     }
+    notice = ""
     runs = numbered(parent, settings.name)
     for number in sorted(runs, reverse=True):
         folder = RunFolder(runs[number])
-        if _inputs_of(folder) == inputs and folder.status().get("status") != FINISHED:
-            return Run(folder, settings, _newest_state(folder, settings))
-    # A folder without settings is one that was killed while it was made.
-    begun = [number for number, path in runs.items() if (path / "settings.json").exists()]
-    folder = _new_folder(parent, settings.name, max(begun, default=0) + 1)
+        if _inputs_of(folder) != inputs or _is_finished(folder):
+            continue
+        try:
+            lock = RunLock(folder)
+        except HeldError as other:
+            notice = f"The run “{folder.id}” is being trained by {other}: this is a run of its own."
+            continue
+        # It may have come to its end since it was looked at.
+        if not _is_finished(folder):
+            return Run(folder, settings, _newest_state(folder, settings), lock, notice)
+        lock.release()
+    folder, lock = lock_new_folder(parent, settings.name, runs)
     content = {**inputs, "settings": asdict(settings), "began": _now()}
     write_whole(folder.settings_file, _json(content))
-    return Run(folder, settings, None)
+    return Run(folder, settings, None, lock, notice)
+
+
+def _is_finished(folder: RunFolder) -> bool:
+    return folder.status().get("status") == FINISHED
 
 
 def _inputs_of(folder: RunFolder) -> dict[str, Any]:
@@ -229,13 +256,6 @@ def _newest_state(folder: RunFolder, settings: Settings) -> TrainingState | None
         if state.step < settings.steps:
             return state
     return None
-
-
-def _new_folder(parent: Path, name: str, number: int) -> RunFolder:
-    path = parent / f"{name}_{number:05d}"
-    for part in ("checkpoints", "words", "previews"):
-        make_folder(path / part)
-    return RunFolder(path)
 
 
 def _line(row: LossRow) -> str:

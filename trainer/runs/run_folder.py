@@ -4,6 +4,7 @@
         settings.json       the settings, and fingerprints of model and pictures
         status.json         how far it is, and how it ended
         loss.csv            a row for each step
+        lock                held by the process that trains, see `lock`
         checkpoints/        the newest states, from which training goes on
         words/              the word as it was at some steps: ordinary embedding files
         previews/           pictures drawn with the word at some steps
@@ -113,6 +114,11 @@ class RunFolder:
         """What settings.json holds; {} where it cannot be read."""
         return _read_json(self.settings_file)
 
+    def name(self) -> str:
+        """The word that is learned; "" where settings.json does not say."""
+        chosen = self.settings().get("settings")
+        return str(chosen.get("name", "")) if isinstance(chosen, dict) else ""
+
     def status(self) -> dict[str, Any]:
         """What status.json holds; {} where it cannot be read."""
         return _read_json(self.status_file)
@@ -135,8 +141,7 @@ class RunFolder:
             raise InputError(
                 f"The run “{self.id}” has no word of step {step}: choose one of {kept}."
             )
-        name = str(self.settings().get("settings", {}).get("name", "")) or self.id
-        return read_embedding(self.word_file(step or steps[-1])).renamed(name)
+        return read_embedding(self.word_file(step or steps[-1])).renamed(self.name() or self.id)
 
 
 def list_runs(parent: Path) -> list[RunFolder]:
@@ -153,10 +158,11 @@ def find_run(parent: Path, run_id: str) -> RunFolder:
     Raises:
         InputError: there is none of this name; nothing outside `parent` is ever looked at.
     """
-    path = parent / run_id
-    if not _FOLDER.fullmatch(run_id) or path.parent != parent or not _is_own(path):
-        raise InputError(f"There is no training run “{run_id}”: press R to refresh the list.")
-    return RunFolder(path)
+    # Looked up and never opened: not every text can be the name of a file.
+    for path in parent.iterdir() if parent.is_dir() else ():
+        if path.name == run_id and _FOLDER.fullmatch(run_id) and _is_own(path):
+            return RunFolder(path)
+    raise InputError(f"There is no training run “{run_id[:100]}”: press R to refresh the list.")
 
 
 def numbered(parent: Path, name: str) -> dict[int, Path]:
@@ -193,7 +199,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if path.is_symlink() or path.stat().st_size > _LARGEST_JSON:
             return {}
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -208,14 +214,14 @@ def _rows(path: Path) -> Iterator[LossRow]:
 
 
 def _row(line: str) -> LossRow | None:
-    cells = next(csv.reader([line]), [])
-    if len(cells) != len(COLUMNS):
-        return None
     try:
+        cells = next(csv.reader([line]), [])
+        if len(cells) != len(COLUMNS):
+            return None
         step, loss, smoothed, evaluation, rate, seconds = cells
         measured = float(evaluation) if evaluation else None
         return LossRow(
             int(step), float(loss), float(smoothed), measured, float(rate), float(seconds)
         )
-    except ValueError:
+    except (ValueError, csv.Error):
         return None

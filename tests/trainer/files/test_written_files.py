@@ -201,3 +201,16 @@ def test_diffusers_loads_both_encoders(tmp_path: Path) -> None:
         )
         tokens = tokenizer.convert_tokens_to_ids(["my-word", "my-word_1"])
         assert torch.equal(encoder.get_input_embeddings().weight[tokens], vectors[key])
+
+
+def test_what_a_killed_process_left_goes_with_the_next_word(tmp_path: Path) -> None:
+    """Not what another process may be writing now, and nothing of other names or forms."""
+    old = [".my-word.safetensors.01234567.tmp", ".my-word-interrupted.pt.89abcdef.tmp"]
+    others = [".my-other.pt.01234567.tmp", ".my-word.tmp", ".my-word.pt.notes-on.tmp"]
+    for name in (*old, *others, ".my-word.safetensors.76543210.tmp"):
+        (tmp_path / name).write_bytes(b"half of a wo")
+        if not name.endswith("76543210.tmp"):
+            os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+    save(SINGLE, tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, ".my-word.safetensors.76543210.tmp", "my-word.safetensors"}

@@ -1,0 +1,121 @@
+"""Whatever is asked, and whatever lies in the folders: an answer or a sentence, never an error."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.client import Host
+from support.http import ask
+
+EXAMPLES = int(os.environ.get("FUZZED_REQUESTS", "150"))
+"""How many of each kind; many more for a night."""
+
+ROUTES = ("runs", "run", "run/preview", "embeddings/preview")
+fuzzed = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+texts = st.one_of(
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass")),
+    st.sampled_from([b"\0.pt", b"x" * 300, b"..", b"/", b"fuzzed_00001", b"a/../b.png", b"con"]),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+def refused(status: int, content: bytes) -> bool:
+    """Whether it is a refusal in a sentence."""
+    return status in (400, 403, 404) and bool(json.loads(content)["error"])
+
+
+@fuzzed
+@given(route=st.sampled_from(ROUTES), values=st.dictionaries(
+    st.sampled_from(["id", "step", "after", "file", "changed"]), texts, max_size=4
+))  # fmt: skip
+@example(route="run", values={"id": b"x" * 251 + b"_00001"})
+@example(route="run", values={"id": b"x\0_00001"})
+@example(route="embeddings/preview", values={"file": b"\0.pt"})
+@example(route="embeddings/preview", values={"file": b"x" * 300 + b".pt"})
+def test_any_query(host: Host, route: str, values: dict[str, bytes]) -> None:
+    query = "&".join(f"{key}={quote(value)}" for key, value in values.items())
+    status, _, content = ask(host, f"/textual_inversion/{route}?{query}")
+    assert status == 200 or refused(status, content), content
+
+
+@fuzzed
+@given(query=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#")))
+def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
+    for route in ROUTES:
+        status, _, content = ask(host, f"/textual_inversion/{route}?{query}")
+        assert status == 200 or refused(status, content), content
+
+
+@fuzzed
+@given(
+    body=st.binary(max_size=100)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries({"id": json_values, "action": json_values}).map(
+        lambda value: json.dumps(value).encode()
+    ),
+    kind=st.sampled_from([
+        "application/json", "application/json; charset=foo", "application/json; charset=utf-16",
+        "application/json;;;", "text/plain", "", 'application/json; x="', "multipart/form-data",
+    ]),
+)  # fmt: skip
+@example(body=NESTED, kind="application/json")
+@example(body=b'{"id": "x", "action": []}', kind="application/json")
+@example(body=b'{"id": [], "action": "stop"}', kind="application/json; charset=foo")
+@example(body=b'{"id": ' + b"9" * 5000 + b', "action": 1}', kind="application/json")
+def test_any_body(host: Host, body: bytes, kind: str) -> None:
+    status, _, content = ask(host, "/textual_inversion/run", "POST", body, Content_Type=kind)
+    assert refused(status, content), content
+
+
+@pytest.fixture(scope="module")
+def run_folder(host: Host) -> Path:
+    folder = host.server.base / "output" / "textual_inversion" / "fuzzed_00001"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@fuzzed
+@given(
+    chosen=json_values.map(lambda value: json.dumps({"settings": value}).encode())
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=60),
+    status=st.dictionaries(
+        st.sampled_from(["status", "message", "step", "steps"]), json_values
+    ).map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=60),
+    losses=st.binary(max_size=200)
+    | st.lists(
+        st.lists(st.sampled_from(["1", "2", "nan", "1e999", '"', "", "-3", "9" * 5000, "\0"]),
+                 min_size=5, max_size=7).map(",".join)
+    ).map(lambda lines: "\n".join([*lines, ""]).encode()),
+)  # fmt: skip
+@example(chosen=b'{"settings": null}', status=b"[]", losses=b"")
+@example(chosen=NESTED, status=NESTED, losses=NESTED)
+@example(chosen=b"{}", status=b"{}", losses=b'"' + b"x" * 200_000 + b",1,1,1,1,1\n")
+def test_any_folder_of_a_run(
+    host: Host, run_folder: Path, chosen: bytes, status: bytes, losses: bytes
+) -> None:
+    (run_folder / "settings.json").write_bytes(chosen)
+    (run_folder / "status.json").write_bytes(status)
+    (run_folder / "loss.csv").write_bytes(losses)
+    answer = ask(host, "/textual_inversion/run?id=fuzzed_00001")
+    assert answer[0] == 200, answer
+    run: dict[str, Any] = json.loads(answer[2])
+    assert isinstance(run["name"], str)
+    assert "fuzzed_00001" in json.loads(ask(host, "/textual_inversion/runs")[2])["known"]

@@ -231,6 +231,10 @@ def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
     save_file({"emb_params": torch.rand(1, 768)}, folder / "plain-word.safetensors")
     (folder / "plain-word.preview.png").write_bytes(b"no picture at all")
     page = comfy.page
+    page.route(
+        "**/embeddings/preview?file=plain-word*",
+        lambda route: route.fulfill(content_type="image/jpeg", body="no picture at all"),
+    )
     page.on(
         "dialog", lambda dialog: pytest.fail(f"a file's name ran as a script: {dialog.message}")
     )

@@ -50,7 +50,7 @@ from textual_inversion.trainer.files.reading import read_embedding
 from textual_inversion.trainer.runs.checkpoints import load_state
 from textual_inversion.trainer.runs.run_folder import FINISHED, RunFolder, list_runs
 
-NAME, STEPS, SAVE_EVERY, PREVIEW_EVERY = "killed", 40, 7, 15
+NAME, SAVE_EVERY, PREVIEW_EVERY = "killed", 7, 15
 PART = 2
 """A run lives for at most this part of the time that it takes, so that it dies several times."""
 
@@ -61,10 +61,11 @@ class Command:
     Args:
         base: for its model, its pictures and the word.
         runs: the folder of runs.
+        steps: of each.
     """
 
-    def __init__(self, base: Path, runs: Path) -> None:
-        self.runs, self.words = runs, base / "words"
+    def __init__(self, base: Path, runs: Path, steps: int) -> None:
+        self.runs, self.words, self.steps = runs, base / "words", steps
         self._base, self._process, self._log = base, 0, base / "log.txt"
         images = base / "images"
         images.mkdir(parents=True)
@@ -79,7 +80,7 @@ class Command:
         """Start it."""
         options = {
             "model": self._base / "model", "images": self._base / "images", "output": self.words,
-            "name": NAME, "init": "toy cat", "steps": STEPS, "resolution": 64, "seed": seed,
+            "name": NAME, "init": "toy cat", "steps": self.steps, "resolution": 64, "seed": seed,
             "save-every": SAVE_EVERY, "preview-every": PREVIEW_EVERY, "previews": 1,
             "run": self.runs, "device": "cpu",
         }  # fmt: skip
@@ -141,10 +142,12 @@ class InServer:
     Args:
         base: the server's own folder.
         output: its output folder, which it may share.
+        steps: of each run.
     """
 
-    def __init__(self, base: Path, output: Path) -> None:
+    def __init__(self, base: Path, output: Path, steps: int) -> None:
         make_base_directory(base)
+        self.steps = steps
         self.runs, self.words = output / "textual_inversion", base / "models" / "embeddings"
         arguments = ("--output-directory", str(output), "--cache-none")
         self._server = Server(find_comfyui(), base, arguments)
@@ -161,7 +164,8 @@ class InServer:
         pictures = graph.add("TextualInversionDemoPictures", concept="sun-disk", count=3, seed=0)
         train(
             graph, model, pictures[0], name=NAME, captions=pictures[1], init_words=pictures[2],
-            steps=STEPS, seed=seed, save_every=SAVE_EVERY, preview_every=PREVIEW_EVERY, previews=1,
+            steps=self.steps, seed=seed, save_every=SAVE_EVERY, preview_every=PREVIEW_EVERY,
+            previews=1,
         )  # fmt: skip
         self._queued = self._host.queue(graph)
 
@@ -208,7 +212,7 @@ class Outcome:
     @classmethod
     def of(cls, run: RunFolder) -> Outcome:
         """That of a finished run."""
-        return cls([(r.step, r.loss) for r in run.losses()], run.word(STEPS).fingerprint)
+        return cls([(r.step, r.loss) for r in run.losses()], run.word().fingerprint)
 
 
 def torn(surface: Surface) -> list[str]:
@@ -290,7 +294,7 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
         "runs": runs - 1,
         "seconds of a run": round(longest, 1),
         "temporary files found at a death": left,
-        "steps at death": f"{min(steps_at_death)} to {max(steps_at_death)} of {STEPS}",
+        "steps at death": f"{min(steps_at_death)} to {max(steps_at_death)} of {surface.steps}",
         "wrong": wrong,
     }
 
@@ -315,7 +319,7 @@ def pairs(surfaces: Sequence[Surface], count: int, minutes: float) -> dict[str, 
             wrong.append(f"pair {seed}: {[(run.id, run.status()) for run in new]}")
             continue
         first, second = (Outcome.of(run) for run in new)
-        if first != second or len(first.losses) != STEPS:
+        if first != second or len(first.losses) != surfaces[0].steps:
             wrong.append(f"pair {seed}: the two differ")
         starts = sorted(str(run.settings().get("began")) for run in new)
         shared += starts[1] <= min(str(run.status().get("changed")) for run in new)
@@ -330,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=["kill", "pairs"])
     parser.add_argument("where", choices=["command", "server"])
     parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=40, help="of each run")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--minutes", type=float, default=600, help="after which no more is begun")
     options = parser.parse_args(arguments)
@@ -339,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shared = Path(folder) / "shared"
         shared.mkdir()
         surfaces = [
-            stack.enter_context(closing(kind(Path(folder) / str(number), shared)))
+            stack.enter_context(closing(kind(Path(folder) / str(number), shared, options.steps)))
             for number in range(1 if options.what == "kill" else 2)
         ]
         if options.what == "kill":

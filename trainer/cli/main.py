@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +12,7 @@ import torch
 from ..errors import InputError
 from ..learning.loop import DivergedError
 from .options import BAD_INPUT, FAILED, INTERRUPTED, TERMINATED
+from .termination import Terminated, terminable
 from .train import add_train, add_train_negative
 
 AddCommand = Callable[[Any], None]
@@ -31,7 +29,7 @@ def main(arguments: Sequence[str] | None = None, further: Sequence[AddCommand] =
     options = _parser(further).parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        with _terminable():
+        with terminable():
             return run(options)
     except InputError as error:
         print(error, file=sys.stderr)
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, further: Sequence[AddCommand] =
             file=sys.stderr,
         )
         return FAILED
-    except _Terminated:
+    except Terminated:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -54,29 +52,6 @@ def main(arguments: Sequence[str] | None = None, further: Sequence[AddCommand] =
         place = f"“{error.filename}”" if error.filename else "A file"
         print(f"{place} cannot be used: {error.strerror or error}.", file=sys.stderr)
         return FAILED
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: what was learned is kept."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Raise `_Terminated` here on SIGTERM, as schedulers and containers send it, once."""
-
-    def end(number: int, frame: object) -> None:
-        # Often it comes twice, to the process and to its group; the second must not end the rescue.
-        signal.signal(number, signal.SIG_IGN)
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread is told of signals.
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parser(further: Sequence[AddCommand]) -> argparse.ArgumentParser:

@@ -27,10 +27,11 @@ from .options import (
     add_settings,
     file_of,
     load_model,
+    refuse_taken,
     refuse_unwritable,
     settings_of,
 )
-from .train import pictures_of, train_to_file
+from .train import pictures_of, preview_of, train_to_file
 
 FOLDERS = ("images", "unlike_images")
 """Columns that name folders of pictures, from the table's own folder on."""
@@ -101,11 +102,14 @@ def _learn(
     options: argparse.Namespace, model: DiffusersModel, entry: Entry, bar_place: int
 ) -> None:
     settings = entry.settings
+    target = file_of(options, settings.name)
+    if settings.previews:
+        refuse_taken(preview_of(target), overwrite=options.overwrite)
     train_to_file(
         model,
         pictures_of(entry.images, entry.unlike_images, options.captions, settings),
         settings,
-        file_of(options, settings.name),
+        target,
         overwrite=options.overwrite,
         bar_place=bar_place,
     )

@@ -66,12 +66,13 @@ def size_to_keep(size: Size, settings: Settings) -> Size:
     return min(size, needed)
 
 
-def read_pixels(path: Path, settings: Settings | None = None) -> Tensor:
+def read_pixels(path: Path, settings: Settings | None = None, *, has_mask: bool = False) -> Tensor:
     """Read a picture, turned as its EXIF data says.
 
     Args:
         path: of the picture.
         settings: of the run that it is read for; without them it keeps its size.
+        has_mask: whether a mask says where in the picture to learn; then nothing is cut off.
 
     Returns:
         uint8 [height, width, 3], or [height, width, 4] if any of it is transparent.
@@ -79,10 +80,15 @@ def read_pixels(path: Path, settings: Settings | None = None) -> Tensor:
     Raises:
         InputError: not a picture that Pillow can read.
     """
-    picture, size = _open(path, lambda own: size_to_keep(own, settings) if settings else own)
+    picture, size, whole = _open(path, lambda own: size_to_keep(own, settings) if settings else own)
     colours = "RGBA" if picture.has_transparency_data else "RGB"
     coloured = picture if picture.mode == colours else picture.convert(colours)
-    return torch.from_numpy(np.array(_scaled(coloured, size)))
+    scaled = _scaled(coloured, size)
+    if settings and not whole and not (has_mask or settings.zoom or settings.buckets):
+        # Of these, nothing but the middle is ever shown.
+        left, top = ((side - settings.resolution) // 2 for side in scaled.size)
+        scaled = scaled.crop((left, top, left + settings.resolution, top + settings.resolution))
+    return torch.from_numpy(np.array(scaled))
 
 
 def read_mask(path: Path, size: Size) -> Tensor:
@@ -98,7 +104,7 @@ def read_mask(path: Path, size: Size) -> Tensor:
     Raises:
         InputError: not a picture that Pillow can read.
     """
-    picture, size = _open(path, lambda own: own if own[0] * own[1] <= READ_WHOLE else size)
+    picture, size, _ = _open(path, lambda own: own if own[0] * own[1] <= READ_WHOLE else size)
     grey = torch.from_numpy(np.array(_scaled(picture.convert("L"), size)))
     if not picture.has_transparency_data:
         return grey
@@ -106,10 +112,10 @@ def read_mask(path: Path, size: Size) -> Tensor:
     return grey / 255 * (torch.from_numpy(np.array(opacity)) / 255)
 
 
-def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size]:
-    """An upright picture with eight bits for each channel, and the size in which to keep it.
+def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size, bool]:
+    """An upright picture with eight bits for each channel, decoded no larger than need be.
 
-    It is decoded no larger than that asks for.
+    Also the size in which to keep it, and whether that is its own.
     """
     try:
         with warnings.catch_warnings(), Image.open(path, formats=formats()) as opened:
@@ -118,14 +124,15 @@ def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size]:
             height, width = opened.height, opened.width
             lies = opened.getexif().get(ExifTags.Base.Orientation) in _TURNED
             size = keep((width, height) if lies else (height, width))
-            if size[0] * size[1] < height * width:
+            whole = size[0] * size[1] >= height * width
+            if not whole:
                 # JPEG can be decoded at a half, a quarter, an eighth; the rest is left to scaling.
                 wanted = size if lies else size[::-1]
                 opened.draft(None, (2 * wanted[0], 2 * wanted[1]))
             # In place and not by the way of copies: a photo of 24 megapixels has 72 MB.
             ImageOps.exif_transpose(opened, in_place=True)
             opened.load()
-            return _in_eight_bits(opened, opened.format), size
+            return _in_eight_bits(opened, opened.format), size, whole
     except UnidentifiedImageError as error:
         raise _unreadable(path, "it is none, or damaged") from error
     except Image.DecompressionBombError as error:

@@ -77,9 +77,9 @@ def read_folder(
         )
     pictures = []
     for path in watch(found.pictures):
-        pixels = read_pixels(path, settings)
-        height, width = pixels.shape[:2]
         mask = found.masks.get(folded(path.stem))
+        pixels = read_pixels(path, settings, has_mask=mask is not None)
+        height, width = pixels.shape[:2]
         pictures.append(
             Picture(
                 pixels,

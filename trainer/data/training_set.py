@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -79,13 +79,21 @@ def encode(
     prompts = [prompts_of(p.caption, settings, number) for number, p in enumerate(pictures)]
     for picture in pictures:
         refuse_unusable(picture, size_of(picture, settings), settings.alpha)
-    # One after the other, as pixels in float32 take far more memory than what is kept of them.
     return TrainingSet(
         [
-            [_encode(model, view) for view in _views(picture, said, settings, number)]
+            _kept([_encode(model, view) for view in _views(picture, said, settings, number)])
             for number, (picture, said) in enumerate(zip(pictures, prompts, strict=True))
         ]
     )
+
+
+def _kept(views: Sequence[View]) -> list[View]:
+    """The views of a picture, in memory of their own.
+
+    Pixels in float32 take far more of it, one picture after the other. What is kept was made
+    among them, and would leave gaps into which those of the next picture do not fit.
+    """
+    return [replace(view, latents=view.latents.clone()) for view in views]
 
 
 @dataclass(frozen=True)

@@ -233,10 +233,16 @@ def test_large_photos_are_scaled_as_they_are_read(
         options["exif"][ORIENTATION] = 6
     whole = read_pixels(picture_file(tmp_path / "a.jpg", photo, quality=95, **options))
     kept = read_pixels(tmp_path / "a.jpg", settings)
-    assert kept.shape[:2] == size_to_keep(tuple(whole.shape[:2]), settings)
-    assert kept.numel() < whole.numel() / 4
-    for picture in (whole, kept):
+    uncut = read_pixels(tmp_path / "a.jpg", settings, has_mask=True)
+    assert uncut.shape[:2] == size_to_keep(tuple(whole.shape[:2]), settings)
+    assert uncut.numel() < whole.numel() / 4
+    for picture in (whole, uncut):
         assert (picture.shape[0] > picture.shape[1]) == turned
+    if not settings.zoom and not settings.buckets:
+        assert kept.shape == (256, 256, 3)
+        assert torch.equal(fit(Picture(kept), (256, 256))[0], fit(Picture(uncut), (256, 256))[0])
+    else:
+        assert torch.equal(kept, uncut)
     shown = [
         [view.latents for view in encode(Through(), [Picture(p)], settings).pictures[0]]
         for p in (whole, kept)

@@ -93,6 +93,38 @@ def test_the_runs_folder_is_deleted_in_the_middle(tmp_path: Path) -> None:
     assert saved.fingerprint == undisturbed(tmp_path).fingerprint
 
 
+def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+
+    def clear() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    class Filling(Watched):
+        def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
+            super().show(progress, row, news)
+            {1: fill, 5: clear}.get(progress.step, lambda: None)()
+
+    display = Filling()
+    try:
+        with start(tmp_path / "runs") as run:
+            trained = go(display, into(tmp_path), run)
+    finally:
+        clear()
+    assert display.steps == [1, 2, 3, 4, 5, 6]
+    assert display.told("A checkpoint was not written, but the run goes on") == 1
+    assert display.told("The losses were not written, but the run goes on") == 1
+    assert trained.unsaved == ""
+    saved = read_embedding(tmp_path / "my-word.safetensors")
+    assert saved.fingerprint == undisturbed(tmp_path).fingerprint
+    assert run.folder.status()["status"] == FINISHED
+    assert [row.step for row in run.folder.losses()] == [1, 2, 3, 4, 5, 6]
+    assert run.folder.checkpoints() == [6]
+
+
 def test_a_word_that_cannot_be_saved_now(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with start(tmp_path / "runs") as run:

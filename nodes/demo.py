@@ -50,7 +50,7 @@ class DemoPictures(io.ComfyNode):
             display_name="Demo Pictures",
             category=DEMO_CATEGORY,
             description="Draws a few pictures of one thing or style that the tiny demo model has "
-            "never seen. Words come near it; only a learned word hits it.",
+            "never seen. Ordinary words come close; only a learned word matches it.",
             inputs=[
                 io.Combo.Input(
                     "concept",
@@ -65,7 +65,7 @@ class DemoPictures(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=False,
-                    tooltip="Chooses the places, sizes and backgrounds.",
+                    tooltip="Seed for the places, sizes and backgrounds.",
                 ),
             ],
             outputs=[
@@ -77,7 +77,7 @@ class DemoPictures(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="init_words",
-                    tooltip="The words that come nearest: where learning may start.",
+                    tooltip="The ordinary words that come closest, to start training from.",
                 ),
             ],
         )

@@ -105,7 +105,7 @@ async def _control(request: web.Request) -> web.StreamResponse:
         return _refusal(400, "An id and an action are needed, as JSON.")
     run = RUNS.get(run_id) if isinstance(run_id, str) else None
     if run is None:
-        return _refusal(404, "This run does not go on any more.")
+        return _refusal(404, "This run has already ended.")
     if action not in ACTIONS:
         return _refusal(400, f"The action must be one of {', '.join(sorted(ACTIONS))}.")
     run.ask(action)

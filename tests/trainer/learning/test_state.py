@@ -92,10 +92,10 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in itertools.chain(range(0, len(content), 97), [len(content) - 1]):
         path.write_bytes(content[:length])
-        with pytest.raises(InputError, match="is no checkpoint"):
+        with pytest.raises(InputError, match="is not a checkpoint"):
             load_state(path)
     save_file({"emb_params": torch.zeros(1, 768)}, path)
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_state(path)
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_state(tmp_path / "absent.safetensors")

@@ -57,7 +57,12 @@ class ApplyEmbedding(io.ComfyNode):
                     "word.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(), io.Clip.Output()],
+            outputs=[
+                io.Conditioning.Output(
+                    tooltip="The encoded prompt, for the sampler's positive input."
+                ),
+                CLIP_OUTPUT,
+            ],
         )
 
     @classmethod
@@ -115,7 +120,13 @@ class ApplyNegativeEmbedding(io.ComfyNode):
                     "to be negatives come first. Press R to refresh the list.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="negative"), io.Clip.Output()],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="The encoded prompt, for the sampler's negative input.",
+                ),
+                CLIP_OUTPUT,
+            ],
         )
 
     @classmethod
@@ -150,6 +161,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
 
 
 CLIP_INPUT = io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader.")
+CLIP_OUTPUT = io.Clip.Output(tooltip="The same text encoder, which now knows the word.")
 
 
 def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:

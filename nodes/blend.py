@@ -71,7 +71,7 @@ class BlendEmbeddings(io.ComfyNode):
                 ),
                 io.String.Input("name", default="blend", tooltip="The new word."),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
 
     @classmethod
@@ -115,7 +115,7 @@ class EmbeddingFromText(io.ComfyNode):
                 ),
                 io.String.Input("name", default="from-text", tooltip="The new word."),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
 
     @classmethod

@@ -45,7 +45,9 @@ class ChooseTrainingStep(io.ComfyNode):
                 ),
             ],
             outputs=[
-                EmbeddingSocket.Output(display_name="embedding"),
+                EmbeddingSocket.Output(
+                    display_name="embedding", tooltip="The word as it was after this step."
+                ),
                 io.Image.Output(
                     display_name="preview",
                     tooltip="What was drawn at this step; black if nothing was.",

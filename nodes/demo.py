@@ -30,7 +30,13 @@ class LoadTinyDemoModel(io.ComfyNode):
             f"{PIXELS} x {PIXELS} pixels in seconds, without a GPU. Swap it for Load Checkpoint to "
             "work with a real model.",
             inputs=[],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(tooltip="The diffusion model."),
+                io.Clip.Output(
+                    tooltip="The text encoder. Words trained with it fit only this model."
+                ),
+                io.Vae.Output(tooltip="The autoencoder."),
+            ],
         )
 
     @classmethod
@@ -69,7 +75,9 @@ class DemoPictures(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", is_output_list=True),
+                io.Image.Output(
+                    display_name="images", is_output_list=True, tooltip="The pictures, as a list."
+                ),
                 io.String.Output(
                     display_name="captions",
                     is_output_list=True,

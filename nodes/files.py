@@ -94,7 +94,7 @@ class LoadEmbedding(io.ComfyNode):
                     "Otherwise, a name of your own for the word. Usually empty.",
                 ),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The word.")],
         )
 
     @classmethod

@@ -33,7 +33,9 @@ class TrainTextualInversion(io.ComfyNode):
                 "the thing. Without captions, the prompts for object or style are used.",
             ),
             outputs=[
-                EmbeddingSocket.Output(display_name="embedding"),
+                EmbeddingSocket.Output(
+                    display_name="embedding", tooltip="The word, for Apply or Save Embedding."
+                ),
                 loss_output(),
                 io.Image.Output(
                     display_name="preview",

@@ -82,7 +82,7 @@ def test_a_finished_run_is_not_silently_left_alone() -> None:
 )
 def test_the_state_of_another_run_is_refused(changes: dict, dtype: torch.dtype) -> None:
     state = run(settings(steps=3))[1].state
-    with pytest.raises(InputError, match="of a run with other settings"):
+    with pytest.raises(InputError, match="from a run with other settings"):
         run(settings(**changes), dtype, state)
 
 

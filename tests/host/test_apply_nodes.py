@@ -203,7 +203,7 @@ def refused(host: Host, sd1: str, word: str | None, message: str, kind: str, **m
 
 def test_a_range_without_steps_is_refused(host: Host, sd1: str) -> None:
     file = put(host, "never", 5)
-    refused(host, sd1, file, r"start_percent \(0.5\) has to be below end_percent \(0.5\)", "",
+    refused(host, sd1, file, r"start_percent \(0.5\) must be below end_percent \(0.5\)", "",
             start_percent=0.5, end_percent=0.5)  # fmt: skip
 
 

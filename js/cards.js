@@ -34,7 +34,7 @@ export class Cards {
     });
     this.search.setAttribute("aria-label", "Search embeddings");
     this.search.addEventListener("input", () => this.#show());
-    const refresh = element("button", { type: "button", className: "ti-refresh", title: "Read the folder again" },
+    const refresh = element("button", { type: "button", className: "ti-refresh", title: "Reload the folder" },
       element("i", { className: "pi pi-refresh" }));
     refresh.setAttribute("aria-label", refresh.title);
     refresh.addEventListener("click", () => this.refresh());
@@ -58,7 +58,7 @@ export class Cards {
   #show() {
     const found = this.cards.filter((card) => matches(card, this.search.value.trim()));
     this.note.textContent = this.cards.length
-      ? found.length ? "Drag one into a prompt or onto the graph." : "None of them matches."
+      ? found.length ? "Drag one into a prompt or onto the graph." : "No matches."
       : "There are no embeddings yet: train one, or put files into models/embeddings.";
     this.list.replaceChildren(...found.map((card) => this.#card(card)));
   }
@@ -79,7 +79,7 @@ export class Cards {
     const add = element("button", { type: "button", textContent: "Add node", disabled: Boolean(card.error) });
     add.addEventListener("click", () => this.add(card));
     const copy = element("button", { type: "button", textContent: "Copy", disabled: !card.prompt,
-      title: card.prompt ? `Copy “${card.prompt}”` : "No prompt can name this file: add its node" });
+      title: card.prompt ? `Copy “${card.prompt}”` : "This file cannot be named in a prompt: add its node instead" });
     copy.addEventListener("click", () => navigator.clipboard?.writeText(card.prompt));
     const made = element("div", { className: "ti-card", draggable: !card.error, title: card.file, tabIndex: 0 },
       picture, kind,

@@ -5,9 +5,9 @@ import { element } from "./dom.js";
 import { headline, previewPath } from "./runs.js";
 
 const BUTTONS = [
-  { action: "stop", label: "Stop and keep", title: "End the run after this step and go on with the graph" },
+  { action: "stop", label: "Stop and keep", title: "End the run after this step and continue with the graph" },
   { action: "sample", label: "Sample now", title: "Draw a picture after this step" },
-  { action: "save", label: "Save now", title: "Write the word as it is into the embeddings folder, as NAME-STEP" },
+  { action: "save", label: "Save now", title: "Save the word as it is to the embeddings folder, as NAME-STEP" },
 ];
 
 export class Panel {
@@ -55,7 +55,7 @@ export class Panel {
   #build() {
     this.title = element("div", {
       className: "ti-title",
-      textContent: "Run the graph: losses and pictures appear here.",
+      textContent: "Run the graph: losses and pictures will appear here.",
     });
     this.bar = element("div", { className: "ti-bar" });
     this.chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");

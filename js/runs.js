@@ -37,7 +37,7 @@ export function headline(run) {
   if (run.status === "finished") return `finished: ${run.step} steps`;
   if (run.status === "stopped") return `stopped and kept: ${steps}`;
   const reason = run.message ? ` (${run.message.replace(/\.$/, "")})` : "";
-  return `cut short: ${steps}${reason}. Run again to go on.`;
+  return `cut short: ${steps}${reason}. Run again to continue.`;
 }
 
 /** The name of the message by which the server says that a run has changed. */

@@ -18,7 +18,7 @@ export function addStepGrid(node) {
     const drawn = run.words.filter((s) => run.previews.includes(s));
     note.textContent = run.words.length
       ? `Words kept at ${run.words.length} steps; chosen: step ${step}.`
-      : "This run has kept no word yet.";
+      : "This run has not kept a word yet.";
     showThumbnails(grid, drawn, step, (s) => url(previewPath(run.id, s)), (s) => {
       find("step").value = s;
       find("step").callback?.(s);

@@ -28,7 +28,7 @@ CONNECTED = "the connected one"
 
 STRENGTH_HELP = (
     "How much of the word reaches the prompt: 1 is the word as it was learned, 0 an empty token, "
-    "0.5 half-way between; above 1 exaggerates. Unlike (word:1.2), this moves the vectors "
+    "0.5 halfway between; above 1 exaggerates it. Unlike (word:1.2), this moves the vectors "
     "themselves before they are encoded."
 )
 
@@ -44,19 +44,25 @@ class ApplyEmbedding(io.ComfyNode):
             display_name="Apply Embedding",
             category=CATEGORY,
             description="Encodes a prompt with a word, saved or not. The CLIP output knows the "
-            "word too: any text encoder behind it understands embedding:NAME.",
+            "word too: any text encoder after it understands embedding:NAME.",
             hidden=[io.Hidden.unique_id],
             inputs=[
                 CLIP_INPUT,
                 EmbeddingSocket.Input(
-                    "embedding", tooltip="The word, from Train or Load Embedding."
+                    "embedding", tooltip="The word, from Train Textual Inversion or Load Embedding."
                 ),
                 *_prompt_inputs(
                     f"a photo of {PLACEHOLDER}",
-                    f"The prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the word.",
+                    f"The prompt. Write {PLACEHOLDER}, embedding:NAME or the name itself for the "
+                    "word.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(), io.Clip.Output()],
+            outputs=[
+                io.Conditioning.Output(
+                    tooltip="The encoded prompt, for the sampler's positive input."
+                ),
+                CLIP_OUTPUT,
+            ],
         )
 
     @classmethod
@@ -98,23 +104,29 @@ class ApplyNegativeEmbedding(io.ComfyNode):
                 EmbeddingSocket.Input(
                     "embedding",
                     optional=True,
-                    tooltip="The word, from Load Embedding. Or choose a file below.",
+                    tooltip="The word, from Load Embedding; or choose a file below.",
                 ),
                 *_prompt_inputs(
                     PLACEHOLDER,
-                    f"The negative prompt. {PLACEHOLDER}, embedding:NAME or the name itself is the "
-                    "word; if none of them occurs, the word comes first.",
+                    f"The negative prompt. Write {PLACEHOLDER}, embedding:NAME or the name itself "
+                    "for the word; if the text has none of these, the word is put first.",
                 ),
                 io.Combo.Input(
                     "file",
                     options=[CONNECTED, *library.negatives_first()],
                     default=CONNECTED,
                     optional=True,
-                    tooltip="A file in the embeddings folder, if none is connected. Those known to "
-                    "be for negative prompts come first. Press R to refresh the list.",
+                    tooltip="A file in the embeddings folder, if no word is connected. Those known "
+                    "to be negatives come first. Press R to refresh the list.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="negative"), io.Clip.Output()],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="The encoded prompt, for the sampler's negative input.",
+                ),
+                CLIP_OUTPUT,
+            ],
         )
 
     @classmethod
@@ -138,7 +150,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
         if is_clearly_positive(word.name, word.metadata):
             raise InputError(
                 f"“{word.name}” was made to draw something, and as a negative would keep the model "
-                "from drawing it: use Apply Embedding. If you want just that, connect the "
+                "from drawing it: use Apply Embedding. If that is what you want, connect the "
                 "CONDITIONING of Apply Embedding to the sampler's negative input."
             )
         prompt = with_placeholder(text, word.name)
@@ -149,6 +161,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
 
 
 CLIP_INPUT = io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader.")
+CLIP_OUTPUT = io.Clip.Output(tooltip="The same text encoder, which now knows the word.")
 
 
 def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:
@@ -158,14 +171,14 @@ def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:
         _percent(
             "start_percent",
             0.0,
-            "Where in the sampling the word begins to count: 0 is the first step. Before it, the "
-            "prompt is used without the word.",
+            "The point in sampling where the word starts counting: 0 is the first step. Before it, "
+            "the prompt is used without the word.",
         ),
         _percent(
             "end_percent",
             1.0,
-            "Where in the sampling the word stops to count: 1 is the last step. After it, the "
-            "prompt is used without the word.",
+            "The point in sampling where the word stops counting: 1 is the last step. After it, "
+            "the prompt is used without the word.",
         ),
     ]
 
@@ -192,7 +205,7 @@ def _chosen(connected: Embedding | None, file: str) -> Embedding:
     if file != CONNECTED:
         raise InputError(
             f"There are two words, “{connected.name}” and the file “{file}”: disconnect the "
-            f"embedding, or set file to “{CONNECTED}”. For both, put two of these nodes in a row."
+            f"embedding, or set file to “{CONNECTED}”. To use both, chain two of these nodes."
         )
     return connected
 
@@ -219,7 +232,7 @@ def _tell_what_does_not_count(clip: Any, word: Embedding, node: type[io.ComfyNod
         from server import PromptServer
 
         text = (
-            f"“{word.name}” is for {word.family} and counts only in part here: "
+            f"“{word.name}” is for {word.family} and works only in part here: "
             f"{'; '.join([*left_out, *without])}."
         )
         logging.getLogger(__name__).warning(text)
@@ -236,7 +249,7 @@ def _encode(
     start, end = when
     if start >= end:
         raise InputError(
-            f"The word would never count: start_percent ({start:g}) has to be below end_percent "
+            f"The word would never count: start_percent ({start:g}) must be below end_percent "
             f"({end:g})."
         )
     word = at_strength(clip, embedding, strength)

@@ -15,10 +15,10 @@ from .inputs import CATEGORY, EmbeddingSocket
 
 MODES = {
     "weighted sum": "a straight line from the first word (amount 0) to the others' mean (1)",
-    "slerp": "the same along an arc, which keeps vectors long; two words only",
+    "slerp": "the same along an arc, which keeps the vectors' lengths (two words only)",
     "add": "the first plus amount times each other",
     "subtract": "the first minus amount times each other",
-    "concatenate": "all vectors one after the other, amount does nothing",
+    "concatenate": "all vectors one after the other (amount has no effect)",
 }
 """How words can be blended -> what that means."""
 
@@ -35,8 +35,8 @@ class BlendEmbeddings(io.ComfyNode):
             node_id="TextualInversionBlend",
             display_name="Blend Embeddings",
             category=CATEGORY,
-            description="Makes a new word of one or more: mixes them, joins them, or says them "
-            "with fewer vectors.",
+            description="Makes a new word from one or more others: mixes them, joins them, or "
+            "reduces them to fewer vectors.",
             inputs=[
                 io.Autogrow.Input(
                     "embeddings",
@@ -67,12 +67,12 @@ class BlendEmbeddings(io.ComfyNode):
                     default=0,
                     min=0,
                     max=75,
-                    tooltip="Say the result with this many vectors: those that span its principal "
+                    tooltip="Reduce the result to this many vectors: those that span its principal "
                     "components best. 0 keeps all.",
                 ),
                 io.String.Input("name", default="blend", tooltip="The new word."),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
 
     @classmethod
@@ -104,19 +104,19 @@ class EmbeddingFromText(io.ComfyNode):
             node_id="TextualInversionFromText",
             display_name="Embedding from Text",
             category=CATEGORY,
-            description="Makes a word of plain text: the vectors of its tokens. To start from, to "
-            "blend with others, or to give a long description a short name.",
+            description="Makes a word from plain text: the vectors of its tokens. Use it to start "
+            "training from, to blend with other words, or to give a long description a short name.",
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder whose vectors are taken."),
+                io.Clip.Input("clip", tooltip="The text encoder to take the vectors from."),
                 io.String.Input(
                     "text",
                     default="",
                     multiline=True,
-                    tooltip="Plain words; brackets and weights mean nothing here.",
+                    tooltip="Plain words; brackets and weights have no effect here.",
                 ),
                 io.String.Input("name", default="from-text", tooltip="The new word."),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
 
     @classmethod
@@ -141,8 +141,8 @@ def blend(name: str, words: list[Embedding], mode: str, amount: float, keep: int
     if not others:
         if not keep:
             raise InputError(
-                "Only one embedding is connected: connect another, or set keep_vectors to say it "
-                "with fewer vectors."
+                "Only one embedding is connected: connect another, or set keep_vectors to reduce "
+                "it to fewer vectors."
             )
         blended = first
     elif mode == "weighted sum":
@@ -150,7 +150,7 @@ def blend(name: str, words: list[Embedding], mode: str, amount: float, keep: int
         blended = weighted_sum(name, words, [1 - amount, *[share] * len(others)])
     elif mode == "slerp":
         if len(others) > 1:
-            raise InputError("slerp goes between two words: put two of these nodes in a row.")
+            raise InputError("slerp blends exactly two words: chain two of these nodes.")
         blended = slerp(name, first, others[0], amount)
     elif mode in ("add", "subtract"):
         weight = amount if mode == "add" else -amount

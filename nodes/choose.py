@@ -27,7 +27,7 @@ class ChooseTrainingStep(io.ComfyNode):
             node_id="TextualInversionChoose",
             display_name="Choose Training Step",
             category=CATEGORY,
-            description="Shows what a training run drew at each step, and hands out the word of "
+            description="Shows what a training run drew at each step, and outputs the word from "
             "the one you choose.",
             inputs=[
                 io.Combo.Input(
@@ -40,14 +40,17 @@ class ChooseTrainingStep(io.ComfyNode):
                     default=0,
                     min=0,
                     max=100_000,
-                    tooltip="The step whose word to take: click on its picture. 0 takes the last "
-                    "that was kept.",
+                    tooltip="The step to take the word from: click its picture. 0 takes the last "
+                    "one kept.",
                 ),
             ],
             outputs=[
-                EmbeddingSocket.Output(display_name="embedding"),
+                EmbeddingSocket.Output(
+                    display_name="embedding", tooltip="The word as it was after this step."
+                ),
                 io.Image.Output(
-                    display_name="preview", tooltip="What was drawn at this step; else black."
+                    display_name="preview",
+                    tooltip="What was drawn at this step; black if nothing was.",
                 ),
             ],
         )

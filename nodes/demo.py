@@ -30,7 +30,13 @@ class LoadTinyDemoModel(io.ComfyNode):
             f"{PIXELS} x {PIXELS} pixels in seconds, without a GPU. Swap it for Load Checkpoint to "
             "work with a real model.",
             inputs=[],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(tooltip="The diffusion model."),
+                io.Clip.Output(
+                    tooltip="The text encoder. Words trained with it fit only this model."
+                ),
+                io.Vae.Output(tooltip="The autoencoder."),
+            ],
         )
 
     @classmethod
@@ -50,7 +56,7 @@ class DemoPictures(io.ComfyNode):
             display_name="Demo Pictures",
             category=DEMO_CATEGORY,
             description="Draws a few pictures of one thing or style that the tiny demo model has "
-            "never seen. Words come near it; only a learned word hits it.",
+            "never seen. Ordinary words come close; only a learned word matches it.",
             inputs=[
                 io.Combo.Input(
                     "concept",
@@ -65,11 +71,13 @@ class DemoPictures(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=False,
-                    tooltip="Chooses the places, sizes and backgrounds.",
+                    tooltip="Seed for the places, sizes and backgrounds.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", is_output_list=True),
+                io.Image.Output(
+                    display_name="images", is_output_list=True, tooltip="The pictures, as a list."
+                ),
                 io.String.Output(
                     display_name="captions",
                     is_output_list=True,
@@ -77,7 +85,7 @@ class DemoPictures(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="init_words",
-                    tooltip="The words that come nearest: where learning may start.",
+                    tooltip="The ordinary words that come closest, to start training from.",
                 ),
             ],
         )

@@ -26,7 +26,7 @@ class SaveEmbedding(io.ComfyNode):
             node_id="TextualInversionSave",
             display_name="Save Embedding",
             category=CATEGORY,
-            description="Writes a word into the embeddings folder, where every prompt finds it as "
+            description="Saves a word to the embeddings folder, where every prompt can use it as "
             "embedding:NAME.",
             is_output_node=True,
             inputs=[
@@ -35,20 +35,20 @@ class SaveEmbedding(io.ComfyNode):
                     "name",
                     default="",
                     tooltip="The word, and the name of the file. Empty keeps the name that the "
-                    "word was trained or loaded under.",
+                    "word was trained or loaded with.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     default="safetensors",
-                    tooltip="Who is to read the file. "
+                    tooltip="Which program will read the file. "
                     + " ".join(f"{key}: {form.help}." for key, form in FORMATS.items()),
                 ),
                 io.Boolean.Input(
                     "overwrite",
                     default=False,
-                    tooltip="Replace an embedding of this name. Off: it is refused, unless it is "
-                    "the same word.",
+                    tooltip="Replace an existing embedding of the same name. Off: saving is "
+                    "refused, unless it is the same word.",
                 ),
             ],
             outputs=[
@@ -83,19 +83,19 @@ class LoadEmbedding(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=library.list_files() or ["no embeddings yet"],
-                    tooltip="A file in the embeddings folder or below. Press R to refresh the "
-                    "list.",
+                    tooltip="A file in the embeddings folder or its subfolders. Press R to refresh "
+                    "the list.",
                 ),
                 io.String.Input(
                     "word",
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Which word, where a file holds several, as a LoRA can. Elsewhere a "
-                    "name of your own for it. Usually empty.",
+                    tooltip="Which word to load if the file holds several, as a LoRA can. "
+                    "Otherwise, a name of your own for the word. Usually empty.",
                 ),
             ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding")],
+            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The word.")],
         )
 
     @classmethod

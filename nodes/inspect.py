@@ -23,8 +23,8 @@ class InspectEmbedding(io.ComfyNode):
             node_id="TextualInversionInspect",
             display_name="Inspect Embedding",
             category=CATEGORY,
-            description="Tells what a word is: for which models, how many vectors, how long they "
-            "are, which words are nearest, and what its file notes.",
+            description="Shows what a word is: which models it is for, how many vectors it has, "
+            "how long they are, the nearest words, and the notes in its file.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -32,8 +32,8 @@ class InspectEmbedding(io.ComfyNode):
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="A text encoder to compare with: gives the nearest words, and how "
-                    "long its own words are.",
+                    tooltip="A text encoder to compare with: adds the nearest words, and how long "
+                    "its own words are.",
                 ),
             ],
             outputs=[

@@ -29,15 +29,17 @@ class TrainTextualInversion(io.ComfyNode):
             inputs=training_inputs(
                 Settings,
                 images="3 to 10 pictures of the same thing or style, as a batch or a list.",
-                captions="A list of texts, one for each picture, with [name] where the picture "
-                "shows the thing. Without captions the prompts for object or style are used.",
+                captions="A list of texts, one per picture, with [name] where the picture shows "
+                "the thing. Without captions, the prompts for object or style are used.",
             ),
             outputs=[
-                EmbeddingSocket.Output(display_name="embedding"),
+                EmbeddingSocket.Output(
+                    display_name="embedding", tooltip="The word, for Apply or Save Embedding."
+                ),
                 loss_output(),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The pictures to learn from, and what the model draws with the word.",
+                    tooltip="The training pictures, and what the model draws with the word.",
                 ),
                 io.String.Output(
                     display_name="prompt", tooltip="embedding:NAME, ready for a prompt."

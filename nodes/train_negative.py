@@ -24,18 +24,20 @@ class TrainNegativeEmbedding(io.ComfyNode):
             node_id="TextualInversionTrainNegative",
             display_name="Train Negative Embedding",
             category=CATEGORY,
-            description="Learns a word for negative prompts, such as EasyNegative is one: from bad "
-            "pictures, from good ones, or together with a word for the prompt. The model itself "
-            "does not change.",
+            description="Learns a word for negative prompts, like EasyNegative: from bad pictures, "
+            "from good ones, or together with a word for the prompt. The model itself does not "
+            "change.",
             is_input_list=True,
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=training_inputs(
                 NegativeSettings,
-                images="Pictures as the objective asks for: bad ones, good ones with captions, or "
-                "pictures of the thing or style that a pair is for. A batch or a list.",
-                captions="A list of texts, one for each picture. Good pictures need them: what the "
-                "picture shows, without the word. Elsewhere [name] says where the word stands.",
+                images="The pictures that the objective calls for: bad ones, good ones with "
+                "captions, or pictures of the thing or style that a pair is for. A batch or a "
+                "list.",
+                captions="A list of texts, one per picture. Good pictures need them: what the "
+                "picture shows, without the word. For the other objectives, [name] marks where the "
+                "word goes.",
             ),
             outputs=[
                 EmbeddingSocket.Output(
@@ -44,15 +46,15 @@ class TrainNegativeEmbedding(io.ComfyNode):
                 loss_output(),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The pictures to learn from; what the model draws without the "
-                    "negative; and the same with it.",
+                    tooltip="The training pictures; what the model draws without the negative; and "
+                    "the same with it.",
                 ),
                 io.String.Output(
                     display_name="prompt", tooltip="embedding:NAME, ready for a negative prompt."
                 ),
                 EmbeddingSocket.Output(
                     display_name="positive",
-                    tooltip="The word for the prompt, of a pair only; for Apply Embedding.",
+                    tooltip="For a pair only: the word for the prompt, for Apply Embedding.",
                 ),
                 report_output(),
             ],

@@ -38,9 +38,11 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
         captions: tooltip of their captions.
     """
     return [
-        io.Model.Input("model", tooltip="The model to learn with; LoRAs on it count."),
-        io.Clip.Input("clip", tooltip="Its text encoder; clip skip counts."),
-        io.Vae.Input("vae", tooltip="Its VAE."),
+        io.Model.Input(
+            "model", tooltip="The model to train with, including any LoRAs applied to it."
+        ),
+        io.Clip.Input("clip", tooltip="The model's text encoder, including clip skip."),
+        io.Vae.Input("vae", tooltip="The model's VAE."),
         io.Image.Input(
             "images",
             tooltip=images,
@@ -49,14 +51,14 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
         io.Boolean.Input(
             "save",
             default=True,
-            tooltip="Write the finished word into the embeddings folder, where every "
-            "prompt finds it. Off: it lives in this graph until saved by Save Embedding.",
+            tooltip="Save the finished word to the embeddings folder, where every prompt can use "
+            "it. Off: it exists only in this graph until Save Embedding writes it.",
         ),
         io.Boolean.Input(
             "overwrite",
             default=False,
-            tooltip="Replace an embedding of this name. Off: the node refuses before it "
-            "spends any time.",
+            tooltip="Replace an existing embedding of the same name. Off: the node refuses before "
+            "training starts.",
         ),
         *setting_inputs(kind, advanced=True),
         io.Combo.Input("preset", options=[NONE, *PRESETS], default=NONE, tooltip=PRESET_HELP),
@@ -69,34 +71,38 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
         io.Mask.Input(
             "masks",
             optional=True,
-            tooltip="Learn only where the mask is white; one for each picture. Load Image "
-            "gives transparent parts as white: put Invert Mask behind it.",
+            tooltip="Learn only where the mask is white; one per picture. Load Image outputs "
+            "transparent areas as white: put Invert Mask after it.",
         ),
         EmbeddingSocket.Input(
             "start_from",
             optional=True,
-            tooltip="Go on from this word instead of init_words; num_vectors is its.",
+            tooltip="Continue from this word instead of init_words; it keeps its number of "
+            "vectors.",
         ),
         io.Image.Input(
             "unlike_images",
             optional=True,
-            tooltip="Pictures of what the word does not mean, such as other things of its kind or "
-            "the same places without it: what they share with images is not learned.",
+            tooltip="Pictures of what the word does not mean, such as other things of the same "
+            "kind or the same places without it: what they have in common with images is not "
+            "learned.",
         ),
     ]
 
 
 def loss_output() -> io.Output:
     """The output of the losses of all steps."""
-    return LossMapSocket.Output(display_name="loss", tooltip="For the host's Plot Loss Graph.")
+    return LossMapSocket.Output(
+        display_name="loss", tooltip="The loss of every step, for Plot Loss Graph."
+    )
 
 
 def report_output() -> io.Output:
     """The output of what is known of the word."""
     return io.String.Output(
         display_name="report",
-        tooltip="What is known of the word: loss by amount of noise, lengths, nearest words, "
-        "likeness to the start, and what looks unusual. For Preview as Text.",
+        tooltip="A report on the word: loss by noise level, lengths, nearest words, similarity to "
+        "the start, and anything unusual. For Preview as Text.",
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from PIL import Image
 from support.families import FAMILIES
 from support.paths import ROOT
 from textual_inversion.trainer.settings import Settings, described_fields
+from textual_inversion.trainer.version import VERSION
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = ROOT / "docs"
@@ -106,3 +108,27 @@ def test_the_guide_names_what_exists() -> None:
 def test_ci_finds_the_test_line() -> None:
     line = next(line for line in README.splitlines() if 'pip install -e ".[test]"' in line)
     assert line == 'pip install -e ".[test]" && pytest'
+
+
+def test_one_version_everywhere() -> None:
+    """The newest release in the changelog is the version, unless changes wait for the next."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{VERSION}"\n' in project
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", changes, re.MULTILINE)
+    assert released[0] == VERSION
+
+
+def test_what_the_owner_fills_in_is_listed() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = contributing.split("\n## Publishing\n")[1].split("\n## ")[0]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for key in re.findall(r"^(\w+) = .*OWNER", project, re.MULTILINE):
+        assert f"`{key}`" in listed, key
+
+
+def test_icon_and_banner_are_as_the_registry_takes_them() -> None:
+    with Image.open(DOCS / "art" / "icon.png") as icon:
+        assert icon.width == icon.height <= 400
+    with Image.open(DOCS / "art" / "banner.png") as banner:
+        assert banner.width * 9 == banner.height * 21

@@ -69,9 +69,7 @@ PRESETS: Mapping[str, Preset] = {
         "balanced, for a style",
         {**_WINDOW, "learn": "style"},
     ),
-    "window": Preset(
-        "balanced, on the timesteps that are said to teach most of large models", _WINDOW
-    ),
+    "window": Preset("balanced, on the timesteps reported to teach large models the most", _WINDOW),
     # arXiv 2208.01618: batches of 4 on two GPUs, a base rate of 0.005 times both.
     "paper": Preset(
         "the original paper's",

@@ -1,3 +1,3 @@
 """The version of this package, which the files that it writes note."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"

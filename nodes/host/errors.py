@@ -23,7 +23,7 @@ def explained(error: BaseException | None) -> InputError | None:
         )
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_GRADIENT):
         return InputError(
-            "A patch on this model (FreeU V2, a hypernetwork or the like) cannot be learned "
+            "A patch on this model (FreeU V2, a hypernetwork or similar) cannot be trained "
             "through: connect the model from before the patch."
         )
     return None

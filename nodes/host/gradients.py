@@ -218,8 +218,8 @@ class PlainAttention:
         kernel = comfy.ldm.modules.attention.optimized_attention.__name__
         if not self._is_asked and any(name in kernel for name in ("sage", "flash")):
             raise InputError(
-                "This network takes the attention that ComfyUI was started with, which cannot be "
-                "learned through: start ComfyUI without --use-sage-attention and "
+                "This network uses the attention that ComfyUI was started with, which cannot be "
+                "trained through: start ComfyUI without --use-sage-attention and "
                 "--use-flash-attention."
             )
 

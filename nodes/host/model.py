@@ -75,8 +75,8 @@ class HostModel:
         self._is_open = False
         if isinstance(self._base, comfy.model_base.SDXLRefiner):
             raise InputError(
-                "This is the SDXL refiner, which only finishes pictures: learn the word with the "
-                "SDXL base model."
+                "This is the SDXL refiner, which only finishes pictures: train on the SDXL base "
+                "model."
             )
         self._encoders = text_encoders(clip)
         latent_format = self._base.latent_format
@@ -177,8 +177,8 @@ class HostModel:
             states = result["cond"][0].float()
             if len(states) != len(tokens):
                 raise InputError(
-                    "The text encoders of this model do not read the same tokens, which context "
-                    "and the initialization “cross” need: turn these settings off."
+                    "The text encoders of this model do not share their tokens, which context and "
+                    "the initialization “cross” need: turn these settings off."
                 )
             is_word = [isinstance(token, tuple) for token in tokens]
             is_text = [isinstance(token, int) and token not in special for token in tokens]

@@ -118,8 +118,9 @@ def text_encoders(clip: Any) -> list[HostEncoder]:
             encoders.append(HostEncoder(name, tokenizer.embedding_key, tokenizer, model))
     if not encoders:
         raise InputError(
-            f"The text encoder {type(clip.cond_stage_model).__name__} takes no embeddings: load a "
-            "model whose text encoder ComfyUI builds on its SDClipModel, such as SD1, SD2 or SDXL."
+            f"The text encoder {type(clip.cond_stage_model).__name__} does not support embeddings: "
+            "load a model whose text encoder ComfyUI builds on its SDClipModel, such as SD1, SD2 "
+            "or SDXL."
         )
     return encoders
 

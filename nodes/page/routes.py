@@ -114,7 +114,7 @@ async def _control(request: web.Request) -> web.StreamResponse:
         return _refusal(400, "An id and an action are needed, as JSON.")
     run = RUNS.get(run_id) if isinstance(run_id, str) else None
     if run is None:
-        return _refusal(404, "This run does not go on in this ComfyUI.")
+        return _refusal(404, "This run has already ended, or goes on in another ComfyUI.")
     if not isinstance(action, str) or action not in ACTIONS:
         return _refusal(400, f"The action must be one of {', '.join(sorted(ACTIONS))}.")
     run.ask(action)

@@ -132,7 +132,7 @@ def test_what_of_a_word_does_not_count_is_told(host: Host, sd1: str, kind: str) 
     result = host.run(graph)
     told = [shown.text for shown in result.texts if shown.node_id == node.id]
     assert told == [
-        "“for-sdxl” is for SDXL and counts only in part here: its vectors for clip_g (1280 wide) "
+        "“for-sdxl” is for SDXL and works only in part here: its vectors for clip_g (1280 wide) "
         "are left out."
     ]
     stock = draw_stock(host, sd1, "a embedding:for-sdxl dog")
@@ -203,7 +203,7 @@ def refused(host: Host, sd1: str, word: str | None, message: str, kind: str, **m
 
 def test_a_range_without_steps_is_refused(host: Host, sd1: str) -> None:
     file = put(host, "never", 5)
-    refused(host, sd1, file, r"start_percent \(0.5\) has to be below end_percent \(0.5\)", "",
+    refused(host, sd1, file, r"start_percent \(0.5\) must be below end_percent \(0.5\)", "",
             start_percent=0.5, end_percent=0.5)  # fmt: skip
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from support.client import Host
+from support.help_pages import HELP, filled, page_of, prose, skeleton
 from support.locales import ENGLISH, LOCALES, PREFIX, english, read, refresh, write
+from support.server import PACK
 from support.workflows import inputs_of
 
 LANGUAGES = sorted(path.name for path in LOCALES.iterdir() if path.name != ENGLISH)
@@ -50,6 +53,19 @@ def test_every_input_has_a_tooltip(definitions: dict[str, Any]) -> None:
         if node.startswith(PREFIX)
         for name, _, options, _ in inputs_of(definition)
         if not options.get("tooltip")
+    ]
+    assert bare == []
+
+
+def test_every_output_has_a_tooltip(definitions: dict[str, Any]) -> None:
+    bare = [
+        f"{node}.{name}"
+        for node, definition in definitions.items()
+        if node.startswith(PREFIX)
+        for name, tooltip in zip(
+            definition["output_name"], definition["output_tooltips"], strict=True
+        )
+        if not tooltip
     ]
     assert bare == []
 
@@ -108,3 +124,21 @@ def test_a_changed_text_has_to_be_translated_anew(
     assert line == "de nodeDefs.TextualInversionLoad.description: Liest ein Wort."
     assert read(ENGLISH) == before
     assert read("de") == {p: text for p, text in before.items() if p != place}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("node", sorted(path.stem for path in HELP.glob("*.md")))
+def test_a_help_page_is_that_of_the_node(
+    node: str, language: str, definitions: dict[str, Any], host: Host
+) -> None:
+    """It says what the English one says, in as many paragraphs, and what the tooltips say."""
+    texts = read(language)
+    page = page_of(node, language).read_text(encoding="utf-8")
+    assert page.startswith(f"# {texts[f'nodeDefs.{node}.display_name']}\n")
+    assert page == filled(page, language, node, definitions[node], texts)
+    english_page = (HELP / f"{node}.md").read_text(encoding="utf-8")
+    assert skeleton(page) == skeleton(english_page)
+    assert set(VALUES.findall(prose(english_page))) <= set(VALUES.findall(prose(page)))
+    address = f"{host.server.url}/extensions/{PACK}/docs/{node}/{language}.md"
+    with urlopen(address) as answer:
+        assert answer.read().decode() == page

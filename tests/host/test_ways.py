@@ -20,7 +20,7 @@ from support.families import FAMILIES, build
 from support.loaded import Loaded
 from support.short_runs import draw, learn, predicted_as_sampled
 
-REFUSED_PATCH = "cannot be learned through"
+REFUSED_PATCH = "cannot be trained through"
 
 
 @pytest.fixture(scope="module")

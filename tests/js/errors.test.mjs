@@ -17,7 +17,7 @@ test("the input with which a sentence begins", () => {
 
 test("a sentence about something else accuses nothing", () => {
   for (const sentence of [
-    "The text encoder T5 takes no embeddings.",
+    "The text encoder T5 does not support embeddings.",
     "There are 5 pictures but 3 captions.",
     "The GPU's memory is too small for this training: lower steps.",
     "The stepsister",

@@ -60,7 +60,7 @@ test("one line about a run", () => {
   assert.equal(say({ message: "step 4/10" }), "step 4/10");
   assert.equal(say({ status: "stopped" }), "stopped and kept: 4 of 10 steps");
   assert.equal(say({ status: "interrupted", message: "Out of memory." }),
-    "cut short: 4 of 10 steps (Out of memory). Run again to go on.");
+    "cut short: 4 of 10 steps (Out of memory). Run again to continue.");
 });
 
 test("ids cannot leave their place in an address", () => {

@@ -6,7 +6,8 @@ looked at when the English changes. With a ComfyUI running that has this pack,
     cd tests && python -m support.locales http://127.0.0.1:8188
 
 writes the English files anew, and takes the translations of every text that changed out of
-the other languages; the tests then name what is missing.
+the other languages; the tests then name what is missing. Run once more after translating, it
+fills the lists of the translated help pages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.request import urlopen
 
+from .help_pages import HELP, filled
 from .paths import ROOT
 from .workflows import Definition, inputs_of
 
@@ -96,6 +98,17 @@ def refresh(definitions: Mapping[str, Definition]) -> Iterator[str]:
         write(folder.name, kept)
 
 
+def fill_help_pages(definitions: Mapping[str, Definition]) -> None:
+    """Fill the lists of the help pages in the languages that are complete."""
+    for path in sorted(HELP.glob("*/*.md")):
+        node, language = path.parent.name, path.stem
+        texts = read(language)
+        if english(definitions).keys() <= texts.keys():
+            page = path.read_text(encoding="utf-8")
+            page = filled(page, language, node, definitions[node], texts)
+            path.write_text(page, encoding="utf-8")
+
+
 def _flat(place: str, content: Any) -> Iterator[tuple[str, str]]:
     if isinstance(content, str):
         yield place, content
@@ -106,5 +119,7 @@ def _flat(place: str, content: Any) -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     with urlopen(f"{sys.argv[1]}/object_info") as answer:
-        for line in refresh(json.load(answer)):
-            print(line)
+        served = json.load(answer)
+    for line in refresh(served):
+        print(line)
+    fill_help_pages(served)

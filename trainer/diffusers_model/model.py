@@ -196,8 +196,8 @@ def _refuse_other_kinds(unet: Any, text_encoders: Sequence[Any]) -> None:
         )
     if getattr(config, "time_cond_proj_dim", None):
         raise InputError(
-            "This is a distilled (LCM) model, on which words cannot be learned: use the base "
-            "model that it was made from."
+            "This is a distilled (LCM) model, which cannot be trained on: use the base model that "
+            "it was made from."
         )
     width = sum(e.config.hidden_size for e in text_encoders)
     if config.cross_attention_dim != width:

@@ -59,8 +59,8 @@ class TrainingState:
                 part.load_state_dict(_snapshot(self.parts[name]))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(
-                "The checkpoint is of a run with other settings, or of another version: start "
-                "anew, without resuming."
+                "The checkpoint comes from a run with other settings, or from another version: "
+                "start again without it."
             ) from error
 
 

@@ -45,8 +45,8 @@ def load_state(path: Path) -> TrainingState:
         return TrainingState(int(parts.pop("step")), parts)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"“{path.name}” is no checkpoint of a training run, or is damaged: choose another, "
-            "or start anew."
+            f"“{path.name}” is not a checkpoint of a training run, or is damaged: choose another, "
+            "or start again without it."
         ) from error
 
 

@@ -135,7 +135,7 @@ class RunFolder:
         """
         steps = self.words()
         if not steps:
-            raise InputError(f"The run “{self.id}” has kept no word yet: choose another run.")
+            raise InputError(f"The run “{self.id}” has not kept a word yet: choose another run.")
         if step and step not in steps:
             kept = ", ".join(str(s) for s in steps)
             raise InputError(

@@ -22,14 +22,14 @@ class EverydaySettings:
     )
     init_words: str = setting(
         "",
-        "One or a few common words for what the pictures show, such as “toy cat”: where learning "
-        "starts. More vectors than words repeat them, fewer skip some. Empty starts from the mean "
-        "of the vocabulary, which takes longer.",
+        "A common word or two for what the pictures show, such as “toy cat”: training starts "
+        "there. With more vectors than words, the words repeat; with fewer, some are skipped. If "
+        "empty, training starts from the mean of the vocabulary, which takes longer.",
     )
     num_vectors: int = setting(
         1,
-        "How many vectors (tokens) the word has. One stays the most editable; 2 to 8 catch more "
-        "detail and take up as many of the prompt's 75 places.",
+        "How many vectors (tokens) the word has. One is the easiest to combine with other words; 2 "
+        "to 8 capture more detail and take up as many of the prompt's 75 places.",
         minimum=1,
         maximum=64,
     )
@@ -48,7 +48,7 @@ class EverydaySettings:
     )
     batch_size: int = setting(
         4,
-        "Pictures per step. Larger is steadier and needs more memory and time.",
+        "Pictures per step. Larger batches train more steadily, but need more memory and time.",
         minimum=1,
         maximum=64,
     )
@@ -69,7 +69,7 @@ class EverydaySettings:
     )
     seed: int = setting(
         0,
-        "Start of all random choices. The same seed, settings and pictures give the same word.",
+        "Seed for all random choices. The same seed, settings and pictures give the same word.",
         minimum=0,
         maximum=2**53 - 1,
     )

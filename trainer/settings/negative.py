@@ -38,10 +38,10 @@ class NegativeSettings(Settings):
     )
     init_words: str = setting(
         "",
-        "Where learning starts. For bad pictures: a few common words for what is wrong, such as "
-        "“blurry”, or empty for the mean of the vocabulary. For good pictures: best left empty, "
-        "then it starts from a negative prompt that changes nothing. For a pair: what the pictures "
-        "show; its negative starts from the mean.",
+        "Where training starts. For bad pictures: a few common words for what is wrong, such as "
+        "“blurry”, or empty for the mean of the vocabulary. For good pictures: best left empty, to "
+        "start from a negative prompt that changes nothing. For a pair: what the pictures show; "
+        "its negative starts from the mean.",
     )
     objective: str = setting(
         "bad pictures",
@@ -52,9 +52,9 @@ class NegativeSettings(Settings):
     )
     guidance: float = setting(
         3.0,
-        "Guidance scale (CFG) that the negative learns to work with; for good pictures and pairs. "
-        "For good pictures take about half of what you will sample with: the less, the more the "
-        "negative mends. For pairs 3 to 5 are usual, also where you will sample with more.",
+        "Guidance scale (CFG) that the negative is trained for; for good pictures and pairs. For "
+        "good pictures, take about half of what you will sample with: the lower it is, the more "
+        "the negative corrects. For pairs, 3 to 5 is usual, even if you will sample with more.",
         minimum=1.1,
         maximum=30.0,
         step=0.1,
@@ -72,7 +72,9 @@ class NegativeSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective == "pair" and len(self.name) > 90:
-            raise InputError(f"The name “{self.name}” is too long for a pair: use up to 90 signs.")
+            raise InputError(
+                f"The name “{self.name}” is too long for a pair: use up to 90 characters."
+            )
         if self.objective != "bad pictures":
             for name, usual in ONLY_FOR_ONE_WORD.items():
                 if getattr(self, name) != usual:

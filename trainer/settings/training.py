@@ -37,15 +37,15 @@ class Settings(EverydaySettings):
     )
     accumulate: int = setting(
         1,
-        "Batches whose gradients are added up before one update: a larger batch in the memory "
-        "of a small one, at the price of time.",
+        "How many batches to add up before each update: the effect of a larger batch in the memory "
+        "of a small one, at the cost of time.",
         minimum=1,
         maximum=64,
         advanced=True,
     )
     clip_gradient: float = setting(
         1.0,
-        "Largest allowed norm of the gradient of each step; 0 does not limit it.",
+        "Maximum norm of the gradient of each step; 0 means no limit.",
         minimum=0.0,
         maximum=1000.0,
         step=0.1,
@@ -53,19 +53,20 @@ class Settings(EverydaySettings):
     )
     flip: bool = setting(
         False,
-        "Also train on mirrored pictures. Not for faces, text or anything with a left and a right.",
+        "Also train on mirrored pictures. Not for faces, text or anything with a distinct left and "
+        "right.",
         advanced=True,
     )
     alpha: str = setting(
         "flatten",
-        "What a picture's transparency means: flatten puts the picture on white; mask also "
-        "learns only from what is opaque.",
+        "How to treat transparency: flatten puts the picture on white; mask also learns only from "
+        "what is opaque.",
         options=("flatten", "mask"),
         advanced=True,
     )
     checkpointing: bool = setting(
         False,
-        "Save memory by computing the network's inner values twice: about a third slower, the "
+        "Save memory by computing the network's activations twice: about a third slower, with the "
         "same result.",
         advanced=True,
     )
@@ -92,9 +93,9 @@ class Settings(EverydaySettings):
     )
     timesteps: str = setting(
         "all",
-        "Which amounts of noise to learn from, in thousandths: all; window, which is 500-900 for "
-        "an object and 300-800 for a style; a window of your own such as 400-800; or "
-        "logit-normal, all but the middle more often.",
+        "Which noise levels to train on, in thousandths: all; window, which is 500-900 for an "
+        "object and 300-800 for a style; a window of your own, such as 400-800; or logit-normal, "
+        "which is all of them, but the middle more often.",
         advanced=True,
     )
     weighting: str = setting(
@@ -106,8 +107,8 @@ class Settings(EverydaySettings):
     )
     noise_offset: float = setting(
         0.0,
-        "Noise that changes whole pictures at once, for very dark or very bright ones: 0.05 to "
-        "0.1. 0 is what models are usually trained with.",
+        "Noise that shifts a whole picture at once, for very dark or very bright ones: 0.05 to "
+        "0.1. Most models are trained with 0.",
         minimum=0.0,
         maximum=1.0,
         step=0.01,
@@ -115,21 +116,22 @@ class Settings(EverydaySettings):
     )
     templates: str = setting(
         "",
-        "Prompts to train on, one on each line, in place of the standard ones: [name] stands for "
-        "the word, [filewords] for the picture's caption (A1111's notation).",
+        "Prompts to train on, one per line, instead of the standard ones: [name] stands for the "
+        "word, [filewords] for the picture's caption (A1111's notation).",
         advanced=True,
         multiline=True,
     )
     shuffle_tags: bool = setting(
         False,
-        "Put the parts of a caption between commas in a new order each time. The one with the "
-        "word stays where it is.",
+        "Shuffle the comma-separated tags of a caption each time it is used. The tag with the word "
+        "stays where it is.",
         advanced=True,
     )
     drop_tags: float = setting(
         0.0,
-        "How often each part of a caption between commas is left out, so that the word does not "
-        "come to need it: 0 never, 0.2 every fifth time. The one with the word always stays.",
+        "How often each comma-separated tag of a caption is left out, so that the word does not "
+        "come to depend on it: 0 is never, 0.2 every fifth time. The tag with the word always "
+        "stays.",
         minimum=0.0,
         maximum=1.0,
         step=0.05,
@@ -137,8 +139,8 @@ class Settings(EverydaySettings):
     )
     zoom: float = setting(
         0.0,
-        "How often a picture is shown nearer or farther than it is, with words that say so (“a "
-        "close-up”, “seen from afar”): 0 never, 0.5 every second time.",
+        "How often a picture is shown closer or farther away than it is, with words that say so "
+        "(“a close-up”, “seen from afar”): 0 is never, 0.5 half the time.",
         minimum=0.0,
         maximum=1.0,
         step=0.05,
@@ -146,37 +148,37 @@ class Settings(EverydaySettings):
     )
     buckets: bool = setting(
         False,
-        "Keep the shape of each picture, up to 2:1, in place of cropping it to a square. All have "
-        "the area of the square; a batch holds pictures of one shape.",
+        "Keep the shape of each picture, up to 2:1, instead of cropping it to a square. All have "
+        "the same area as the square; a batch holds pictures of one shape.",
         advanced=True,
     )
     preview_every: int = setting(
         25,
-        "After how many steps to draw one picture with the word as it is then, always from the "
-        "same noise. Each costs as much as some 20 steps of one picture; 0 draws none.",
+        "Draw a picture with the word every so many steps, always from the same noise. Each costs "
+        "as much as about 20 steps of one picture; 0 draws none.",
         minimum=0,
         maximum=100_000,
         advanced=True,
     )
     save_every: int = setting(
         25,
-        "After how many steps to write a checkpoint and to keep the word as it is then. "
-        "Whatever ends the run, at most so many steps are lost.",
+        "Write a checkpoint and keep a copy of the word every so many steps. However the run ends, "
+        "at most that many steps are lost.",
         minimum=1,
         maximum=100_000,
         advanced=True,
     )
     encoders: str = setting(
         "",
-        "Which text encoders learn, such as “clip_l” or “clip_l, t5xxl”; empty for all that the "
-        "model has. The others keep the init_words.",
+        "Which text encoders to train, such as “clip_l” or “clip_l, t5xxl”; empty for all of the "
+        "model's. The others keep the init_words.",
         advanced=True,
     )
     optimizer: str = setting(
         "sphere",
-        "How steps are made. sphere only turns vectors, so that the word stays as long as other "
-        "words; its learning_rate is in radians. adamw moves them freely. prodigy and "
-        "schedule-free need a package of their own.",
+        "How the vectors are updated. sphere only turns them, so that they stay as long as those "
+        "of other words; its learning_rate is in radians. adamw moves them freely. prodigy and "
+        "schedule-free each need a package of their own.",
         options=tuple(OPTIMIZERS),
         advanced=True,
     )
@@ -192,7 +194,7 @@ class Settings(EverydaySettings):
     )
     renorm: bool = setting(
         False,
-        "Bring the vectors back to the length of a usual word after each step.",
+        "Scale the vectors back to the length of a typical word after each step.",
         advanced=True,
     )
     averaging: str = setting(
@@ -204,21 +206,21 @@ class Settings(EverydaySettings):
     )
     initialization: str = setting(
         "words",
-        "Where learning starts. words: at init_words. cross: at what the text encoder makes of "
-        "them, which needs fewer steps. captions: at the words of the captions that fit the "
+        "Where training starts. words: from init_words. cross: from what the text encoder makes of "
+        "them, which takes fewer steps. captions: from the words of the captions that fit the "
         "pictures best, without init_words.",
         options=INITIALIZATIONS,
         advanced=True,
     )
     progressive: bool = setting(
         False,
-        "Start with one vector and bring in the others one by one during the first half.",
+        "Start with one vector and add the others one by one during the first half of the run.",
         advanced=True,
     )
     context: float = setting(
         0.0,
-        "How strongly the word is kept from changing the meaning of the words around it: 0.0001 "
-        "to 0.1. Costs little time; 0 does without.",
+        "How strongly the word is kept from changing the meaning of the words around it: 0.0001 to "
+        "0.1. Costs little time; 0 turns it off.",
         minimum=0.0,
         maximum=10.0,
         step=0.0001,
@@ -231,9 +233,8 @@ class Settings(EverydaySettings):
     )
     unlike_weight: float = setting(
         1.0,
-        "How much pictures of what the word does not mean count, where there are any: the word "
-        "may not fit them better than the words it began with. Each step takes more than twice "
-        "as long with them.",
+        "How much the unlike_images count, if there are any: the word must not fit them better "
+        "than the words it started from. Each step takes more than twice as long with them.",
         minimum=0.0,
         maximum=10.0,
         step=0.1,
@@ -260,7 +261,10 @@ class Settings(EverydaySettings):
         if self.resolution % 8:
             raise InputError(f"resolution is {self.resolution}: it must be a multiple of 8.")
         if self.keep == "best" and not self.evaluations:
-            raise InputError("keep is “best” but evaluations is 0: the best is not known then.")
+            raise InputError(
+                "keep is “best” but evaluations is 0, so the best is not known: set "
+                "evaluations to 20, or keep to “last”."
+            )
         if self.stop_early and not self.evaluations:
             raise InputError("stop_early is on but evaluations is 0: it would never stop.")
         if self.initialization == "cross" and self.fixed_length:

@@ -82,7 +82,7 @@ def test_a_finished_run_is_not_silently_left_alone() -> None:
 )
 def test_the_state_of_another_run_is_refused(changes: dict, dtype: torch.dtype) -> None:
     state = run(settings(steps=3))[1].state
-    with pytest.raises(InputError, match="of a run with other settings"):
+    with pytest.raises(InputError, match="from a run with other settings"):
         run(settings(**changes), dtype, state)
 
 
@@ -92,10 +92,10 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     content = path.read_bytes()
     for length in itertools.chain(range(0, len(content), 97), [len(content) - 1]):
         path.write_bytes(content[:length])
-        with pytest.raises(InputError, match="is no checkpoint"):
+        with pytest.raises(InputError, match="is not a checkpoint"):
             load_state(path)
     save_file({"emb_params": torch.zeros(1, 768)}, path)
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_state(path)
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_state(tmp_path / "absent.safetensors")

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .trainer.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from comfy_api.latest import ComfyExtension
+
+__all__ = ["WEB_DIRECTORY", "__version__", "comfy_entrypoint"]
 
 WEB_DIRECTORY = "./js"
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from .demo.command import add_demo
-from .trainer.cli.embedding_files import FILE_COMMANDS
+from .demo.command import DEMO, MODELS
 from .trainer.cli.main import main as run
-from .trainer.cli.train_list import add_train_list
 
 
 def main() -> int:
     """Run one command; returns the exit code of the process."""
-    return run(further=[add_train_list, *FILE_COMMANDS, add_demo])
+    return run(further=[DEMO], models=MODELS)
 
 
 if __name__ == "__main__":

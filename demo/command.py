@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from ..trainer.cli.options import DEFAULT
+from ..trainer.cli.commands import DEFAULT, Command, CommandParser, KnownModel
 
 
-def add_demo(commands: Any) -> None:
-    """Add the command to the parser of `textual-inversion`."""
-    parser = commands.add_parser(
-        "demo",
-        help="teach a tiny model a word, in a minute or two on any machine",
-        description="Teach the tiny model that comes with this package a word, measure what it "
-        "has learned, and write the embedding, the loss and a picture that tells the story.",
-        allow_abbrev=False,
+def describe_demo(parser: CommandParser) -> None:
+    """Describe the command `demo`."""
+    parser.description = (
+        "Teach the tiny model that comes with this package a word, measure what it has learned, "
+        "and write the embedding, the loss and a picture that tells the story."
     )
     parser.set_defaults(run=_run)
     parser.add_argument(
@@ -35,15 +29,36 @@ def add_demo(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Start of all random choices.")
 
 
+def _tiny_model() -> object:
+    from .story import tiny_model
+
+    return tiny_model()
+
+
+DEMO = Command(
+    "demo",
+    "teach a tiny model a word, in a minute or two on any machine",
+    __name__,
+    describe_demo.__name__,
+)
+
+MODELS = {"tiny-demo": KnownModel(_tiny_model, resolution=128)}
+"""What `--model` finds by name."""
+
+
 def _run(options: argparse.Namespace) -> int:
     # Only here, so that other commands need not wait for it.
+    from tqdm import tqdm
+
     from .story import learn, lesson_settings, tell, tiny_model
 
     changes = {"seed": options.seed} | ({"steps": options.steps} if options.steps else {})
     settings = lesson_settings(options.concept, **changes)
     model = tiny_model()
     run = []
-    with tqdm(total=settings.steps, unit="step", desc="learning a word") as bar:
+    with tqdm(
+        total=settings.steps, unit="step", desc="learning a word", disable=options.quiet
+    ) as bar:
         for progress in learn(model, settings):
             run.append(progress)
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)

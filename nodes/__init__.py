@@ -19,10 +19,11 @@ class TextualInversionExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes, in the order of use."""
         from .apply import ApplyEmbedding, ApplyNegativeEmbedding
-        from .blend import BlendEmbeddings, EmbeddingFromText
+        from .blend import BlendEmbeddings
         from .choose import ChooseTrainingStep
         from .demo import DemoPictures, LoadTinyDemoModel
         from .files import LoadEmbedding, SaveEmbedding
+        from .from_text import EmbeddingFromText
         from .inspect import InspectEmbedding
         from .train import TrainTextualInversion
         from .train_negative import TrainNegativeEmbedding

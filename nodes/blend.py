@@ -1,17 +1,31 @@
-"""Nodes that make words of other words."""
+"""The node that makes words of other words."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..trainer.embeddings.algebra import concatenate, from_text, keep_vectors, slerp, weighted_sum
+from ..trainer.embeddings.algebra import (
+    concatenate,
+    fill_vectors,
+    keep_vectors,
+    pick_vectors,
+    slerp,
+    weighted_sum,
+    with_usual_length,
+)
 from ..trainer.embeddings.embedding import Embedding
+from ..trainer.embeddings.evaluation import evaluate
+from ..trainer.embeddings.expressions import parse
 from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
+from ..trainer.model import TextEncoder
 from .host.text_encoders import text_encoders
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, name_problem
 
 MODES = {
     "weighted sum": "a straight line from the first word (amount 0) to the others' mean (1)",
@@ -21,6 +35,9 @@ MODES = {
     "concatenate": "all vectors one after the other (amount has no effect)",
 }
 """How words can be blended -> what that means."""
+
+FILLINGS = ["its own vectors", "zeros"]
+"""With what a blend is brought to more vectors."""
 
 EMBEDDINGS_HELP = "Words for the same family of models."
 
@@ -71,14 +88,66 @@ class BlendEmbeddings(io.ComfyNode):
                     "components best. 0 keeps all.",
                 ),
                 io.String.Input("name", default="blend", tooltip="The new word."),
+                io.String.Input(
+                    "expression",
+                    default="",
+                    optional=True,
+                    tooltip="In place of mode and amount: a formula such as 0.7 * a + 0.3 * [a red "
+                    "cat], a[0:2] or slerp(a, b, 0.4). a, b, c, … are the words in the "
+                    "order of their sockets; their own names work too. [text] needs clip. See the "
+                    "help of this node.",
+                ),
+                io.String.Input(
+                    "vectors",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which vectors of the result to keep, such as 2-4 or 1, 3. Empty keeps "
+                    "all.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What to multiply the lengths of the vectors by. 0 makes each as long "
+                    "as a usual word of the text encoder, which needs clip.",
+                ),
+                io.Int.Input(
+                    "fill_to",
+                    default=0,
+                    min=0,
+                    max=75,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Bring the result to this many vectors. 0 leaves it as it is.",
+                ),
+                io.Combo.Input(
+                    "fill_with",
+                    options=FILLINGS,
+                    default=FILLINGS[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="What to fill it with: its own vectors from the first on, or zeros.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder for [text] and usual lengths; not needed for others.",
+                ),
             ],
             outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None, embeddings: Any = None) -> bool | str:
-        """Refuse an unusable name as soon as the graph is queued; the host hands in both."""
-        return _name_problem(name)
+    def validate_inputs(
+        cls, name: str | None = None, embeddings: Any = None, expression: str | None = None
+    ) -> bool | str:
+        """Refuse what cannot be used as soon as the graph is queued."""
+        return name_problem(name) if not expression else _problem(name, expression)
 
     @classmethod
     def execute(
@@ -88,82 +157,113 @@ class BlendEmbeddings(io.ComfyNode):
         amount: float,
         keep_vectors: int,
         name: str,
+        expression: str = "",
+        vectors: str = "",
+        scale: float = 1.0,
+        fill_to: int = 0,
+        fill_with: str = FILLINGS[0],
+        clip: Any = None,
     ) -> io.NodeOutput:
         """Blend the words."""
         words = [word for word in embeddings.values() if word is not None]
-        return io.NodeOutput(blend(new_name(name), words, mode, amount, keep_vectors))
+        encoders = [encoder.described() for encoder in text_encoders(clip)] if clip else []
+        changes = Changes(vectors, keep_vectors, scale, fill_to, fill_with)
+        name = new_name(name)
+        if expression.strip():
+            made = evaluate(name, expression, _finder(words), lambda: encoders)
+        else:
+            made = blend(name, words, mode, amount, alone=changes != Changes())
+        return io.NodeOutput(changes.made(name, made, encoders))
 
 
-class EmbeddingFromText(io.ComfyNode):
-    """A prompt's token vectors -> EMBEDDING."""
+@dataclass(frozen=True)
+class Changes:
+    """What is done to a blend afterwards, in this order; nothing by default.
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Describe the node to the host."""
-        return io.Schema(
-            node_id="TextualInversionFromText",
-            display_name="Embedding from Text",
-            category=CATEGORY,
-            description="Makes a word from plain text: the vectors of its tokens. Use it to start "
-            "training from, to blend with other words, or to give a long description a short name.",
-            inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder to take the vectors from."),
-                io.String.Input(
-                    "text",
-                    default="",
-                    multiline=True,
-                    tooltip="Plain words; brackets and weights have no effect here.",
-                ),
-                io.String.Input("name", default="from-text", tooltip="The new word."),
-            ],
-            outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
-        )
+    Attributes:
+        vectors: numbers of those to keep, empty for all.
+        keep: how many principal vectors to keep, 0 for all.
+        scale: factor of lengths, 0 for the usual length.
+        fill_to: number of vectors, 0 to leave it.
+        fill_with: one of `FILLINGS`.
+    """
 
-    @classmethod
-    def validate_inputs(cls, name: str | None = None) -> bool | str:
-        """Refuse an unusable name as soon as the graph is queued."""
-        return _name_problem(name)
+    vectors: str = ""
+    keep: int = 0
+    scale: float = 1.0
+    fill_to: int = 0
+    fill_with: str = FILLINGS[0]
 
-    @classmethod
-    def execute(cls, clip: Any, text: str, name: str) -> io.NodeOutput:
-        """Take the vectors."""
-        encoders = [encoder.described() for encoder in text_encoders(clip)]
-        return io.NodeOutput(from_text(new_name(name), encoders, text))
+    def made(self, name: str, word: Embedding, encoders: Sequence[TextEncoder]) -> Embedding:
+        """The word with these changes.
+
+        Raises:
+            InputError: one of them cannot be made.
+        """
+        if self.vectors.strip():
+            word = pick_vectors(name, word, self.vectors)
+        if self.keep:
+            word = keep_vectors(name, word, self.keep)
+        if not self.scale and not encoders:
+            raise InputError("scale 0 needs a text encoder: connect clip, or choose a factor.")
+        if not self.scale:
+            word = with_usual_length(name, word, encoders)
+        elif self.scale != 1:
+            word = weighted_sum(name, [word], [self.scale])
+        if self.fill_to:
+            word = fill_vectors(name, word, self.fill_to, repeat=self.fill_with == FILLINGS[0])
+        return word
 
 
-def blend(name: str, words: list[Embedding], mode: str, amount: float, keep: int = 0) -> Embedding:
-    """Blend words in one of `MODES`, then keep so many vectors if not 0.
+def blend(
+    name: str, words: list[Embedding], mode: str, amount: float, *, alone: bool = False
+) -> Embedding:
+    """Blend words in one of `MODES`; one word `alone` stays as it is.
 
     Raises:
         InputError: too few or too many words, or words that do not go together.
     """
     first, others = words[0], words[1:]
     if not others:
-        if not keep:
+        if not alone:
             raise InputError(
                 "Only one embedding is connected: connect another, or set keep_vectors to reduce "
                 "it to fewer vectors."
             )
-        blended = first
-    elif mode == "weighted sum":
+        return first
+    if mode == "weighted sum":
         share = amount / len(others)
-        blended = weighted_sum(name, words, [1 - amount, *[share] * len(others)])
-    elif mode == "slerp":
+        return weighted_sum(name, words, [1 - amount, *[share] * len(others)])
+    if mode == "slerp":
         if len(others) > 1:
             raise InputError("slerp blends exactly two words: chain two of these nodes.")
-        blended = slerp(name, first, others[0], amount)
-    elif mode in ("add", "subtract"):
+        return slerp(name, first, others[0], amount)
+    if mode in ("add", "subtract"):
         weight = amount if mode == "add" else -amount
-        blended = weighted_sum(name, words, [1, *[weight] * len(others)])
-    else:
-        blended = concatenate(name, words)
-    return keep_vectors(name, blended, keep) if keep else blended
+        return weighted_sum(name, words, [1, *[weight] * len(others)])
+    return concatenate(name, words)
 
 
-def _name_problem(name: str | None) -> bool | str:
-    """True, or why a name cannot be used; one that comes through a link is not known yet."""
+def _finder(words: Sequence[Embedding]) -> Callable[[str], Embedding]:
+    """Finds words by their names, else by letters in their order."""
+    known = dict(zip(ascii_lowercase, words, strict=False))
+    known |= {word.name: word for word in words}
+
+    def find(name: str) -> Embedding:
+        if name not in known:
+            raise InputError(
+                f"The expression names “{name}”, which is not connected: there are "
+                f"{', '.join(known)}."
+            )
+        return known[name]
+
+    return find
+
+
+def _problem(name: str | None, expression: str) -> bool | str:
+    """True, or why a name or an expression cannot be used."""
     try:
-        new_name("connected" if name is None else name)
+        parse(expression)
     except InputError as error:
         return str(error)
-    return True
+    return name_problem(name)

@@ -7,6 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..trainer.embeddings.names import new_name
+from ..trainer.errors import InputError
 from ..trainer.settings import Choice, Settings, described_fields
 
 CATEGORY = "textual inversion"
@@ -52,3 +54,12 @@ def _kind(default: Any, choice: Choice) -> Any:
     if isinstance(default, str):
         return io.String.Input
     return io.Float.Input if isinstance(default, float) else io.Int.Input
+
+
+def name_problem(name: str | None) -> bool | str:
+    """True, or why a name cannot be used; one that comes through a link is not known yet."""
+    try:
+        new_name("connected" if name is None else name)
+    except InputError as error:
+        return str(error)
+    return True

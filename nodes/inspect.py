@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..trainer.embeddings.comparison import compare
 from ..trainer.embeddings.drawing import draw_embedding
 from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.inspection import inspect
@@ -24,7 +25,8 @@ class InspectEmbedding(io.ComfyNode):
             display_name="Inspect Embedding",
             category=CATEGORY,
             description="Shows what a word is: which models it is for, how many vectors it has, "
-            "how long they are, the nearest words, and the notes in its file.",
+            "how long they are, the nearest words, how similar its vectors are, and the notes in "
+            "its file.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -34,6 +36,11 @@ class InspectEmbedding(io.ComfyNode):
                     optional=True,
                     tooltip="A text encoder to compare with: adds the nearest words, and how long "
                     "its own words are.",
+                ),
+                EmbeddingSocket.Input(
+                    "other",
+                    optional=True,
+                    tooltip="Another word: shows how similar the two are, vector by vector.",
                 ),
             ],
             outputs=[
@@ -46,12 +53,15 @@ class InspectEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, embedding: Embedding, clip: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, embedding: Embedding, clip: Any = None, other: Embedding | None = None
+    ) -> io.NodeOutput:
         """Look at the word."""
         from server import PromptServer
 
         report = inspect(embedding, [e.described() for e in text_encoders(clip)] if clip else [])
-        text, picture = str(report), draw_embedding(embedding, report)[None]
+        parts = [str(report)] if other is None else [str(report), str(compare(embedding, other))]
+        text, picture = "\n\n".join(parts), draw_embedding(embedding, report)[None]
         # The page shows this on the node without any script of ours.
         PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": [text]}

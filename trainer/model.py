@@ -104,6 +104,13 @@ class TextEncoder:
         sample = self.vocabulary[:: max(1, len(self.vocabulary) // 1000)].float() * self.scale
         return sample.square().mean().sqrt().item() / CLIP_ROW
 
+    @property
+    def usual_length(self) -> float:
+        """Mean length of the vectors that it reads for its tokens."""
+        # A big vocabulary in float32 would be gigabytes at once.
+        parts = torch.split(self.vocabulary.detach(), 16_384)
+        return torch.cat([rows.float().norm(dim=1) for rows in parts]).mean().item() * self.scale
+
     def rows(self, ids: Sequence[int]) -> Tensor:
         """The vectors that the encoder reads for these tokens, float32 [tokens, width]."""
         return self.vocabulary[list(ids)].detach().to("cpu", torch.float32) * self.scale

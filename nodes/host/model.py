@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ...trainer.embeddings.metadata import describe_model
 from ...trainer.errors import InputError
+from ...trainer.files.checkpoint_hash import known_hash
 from ...trainer.model import Parameterization, TextEncoder, TextStates
 from .encoding import encode_prompts
 from .errors import explained
@@ -132,15 +133,16 @@ class HostModel:
         """See `FrozenModel`."""
         source = getattr(self._model, "cached_patcher_init", None)
         path = source[1][0] if source and source[1] else ""
-        checkpoint = Path(path).stem if isinstance(path, str) else ""
+        checkpoint = Path(path) if isinstance(path, str) else Path()
         # Only a loaded model has its LoRAs in its weights.
         self._hold_still()
         description = describe_model(
             self.text_encoders,
             self.parameterization,
             self._base.diffusion_model.parameters(),
-            checkpoint,
+            checkpoint.stem,
             f"ComfyUI {comfyui_version.__version__}",
+            known_hash(checkpoint) if checkpoint.name else "",
         )
         if self._clip.layer_idx is not None:
             # "2" leaves out the last layer, as kohya's scripts count.

@@ -128,3 +128,77 @@ def test_inspect_without_and_with_another_models_clip(host: Host, sd1: str) -> N
     result = host.run(graph)
     assert result[alone]["text"][0].startswith("wide: for Stable Diffusion 2\n")
     assert "does not fit the given text encoder" in result[beside]["text"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"expression": "0.5 * a + blend-b"}, lambda a, b: 0.5 * a + b),
+        ({"expression": "a | b[0]", "vectors": "2-3"}, lambda a, b: torch.stack([a[1], b[0]])),
+        ({"mode": "add", "amount": 1.0, "vectors": "2, 1"}, lambda a, b: (a + b)[[1, 0]]),
+        ({"mode": "slerp", "amount": 0.0, "scale": 2.5}, lambda a, _: 2.5 * a),
+        ({"mode": "slerp", "amount": 0.0, "fill_to": 3}, lambda a, _: a[[0, 1, 0]]),
+        (
+            {"mode": "slerp", "amount": 0.0, "fill_to": 3, "fill_with": "zeros"},
+            lambda a, _: torch.cat([a, torch.zeros(1, 768)]),
+        ),
+    ],
+)
+def test_expressions_and_changes(host: Host, changes, expected) -> None:
+    a, b = put(host, "blend-a", 0.1, 0.2), put(host, "blend-b", -0.3, 0.4)
+    graph = Graph()
+    node = blended(graph, load(graph, "blend-a"), load(graph, "blend-b"), **changes)
+    torch.testing.assert_close(saved(host, graph, node[0])["emb_params"], expected(a, b))
+
+
+def test_texts_and_usual_lengths_of_a_clip(host: Host, sd1: str) -> None:
+    put(host, "blend-a", 0.1, 0.2)
+    graph = Graph()
+    clip = checkpoint(graph, sd1)[1]
+    expression = "0.000001 * a + [red (mug:2)]"
+    node = blended(graph, load(graph, "blend-a"), expression=expression, clip=clip)
+    plain = saved(host, graph, node[0])["emb_params"]
+    graph = Graph()
+    clip = checkpoint(graph, sd1)[1]
+    node = blended(graph, load(graph, "blend-a"), expression=expression, clip=clip, scale=0.0)
+    usual = saved(host, graph, node[0])["emb_params"]
+    lengths = plain.norm(dim=1)
+    assert lengths[1] > 1.5 * lengths[0]
+    torch.testing.assert_close(usual.norm(dim=1)[0], usual.norm(dim=1)[1])
+    torch.testing.assert_close(torch.cosine_similarity(plain, usual), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"expression": "a + nobody"}, "names “nobody”, which is not connected: there are a"),
+        ({"expression": "[red]"}, "needs a model: give --model, or connect a clip"),
+        ({"vectors": "2-"}, "cannot be read: write numbers from 1 on, such as 2-4"),
+        ({"vectors": "9"}, "has 1 vectors for clip_l, and no number 9"),
+        ({"scale": 0.0}, "scale 0 needs a text encoder"),
+    ],
+)
+def test_changes_that_cannot_be_made(host: Host, changes, message: str) -> None:
+    put(host, "same", 0.1)
+    graph = Graph()
+    node = blended(graph, load(graph, "same"), **changes)
+    with pytest.raises(GraphFailedError, match=message):
+        saved(host, graph, node[0])
+
+
+def test_an_expression_that_cannot_be_read_is_refused_at_once(host: Host) -> None:
+    put(host, "same", 0.1)
+    graph = Graph()
+    node = blended(graph, load(graph, "same"), expression="a + ")
+    with pytest.raises(InvalidGraphError, match="cannot be read at its end"):
+        saved(host, graph, node[0])
+
+
+def test_inspect_compares_two_words(host: Host) -> None:
+    put(host, "blend-a", 0.1, 0.2)
+    put(host, "blend-b", -0.3, 0.4)
+    graph = Graph()
+    first, second = load(graph, "blend-a"), load(graph, "blend-b")
+    node = graph.add("TextualInversionInspect", embedding=first, other=second)
+    (told,) = host.run(graph)[node]["text"]
+    assert "\n\nblend-a and blend-b:\nclip_l: " in told

@@ -297,7 +297,7 @@ def test_only_the_named_encoders_learn(
 
 def test_a_word_of_text_is_what_the_encoder_reads(loaded: Loaded) -> None:
     """Gemma multiplies the rows of its vocabulary; a word in their place has to be as long."""
-    from textual_inversion.nodes.blend import EmbeddingFromText
+    from textual_inversion.nodes.from_text import EmbeddingFromText
     from textual_inversion.nodes.host.text_encoders import text_encoders
     from textual_inversion.trainer.embeddings.inspection import inspect
 

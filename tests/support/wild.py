@@ -89,6 +89,9 @@ LAYOUTS: Mapping[str, tuple[str, object, Mapping[str, Tensor]]] = {
     ),
     "kohya": (".safetensors", {"emb_params": L}, {"clip_l": L}),
     "kohya .pt": (".pt", {"emb_params": L}, {"clip_l": L}),
+    "kohya .ckpt": (".ckpt", {"emb_params": L}, {"clip_l": L}),
+    "one vector in three brackets": (".pt", {"<cat>": L[:1][None]}, {"clip_l": L[:1]}),
+    "one vector in three brackets, bare": (".pt", L[:1][None], {"clip_l": L[:1]}),
     "kohya for SD2": (".safetensors", {"emb_params": H}, {"clip_h": H}),
     "kohya for SDXL": (
         ".safetensors",

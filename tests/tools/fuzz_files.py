@@ -251,6 +251,7 @@ MUTATIONS: dict[str, Sequence[Mutate]] = {
     ".pti": (damage, damage_header),
     ".pt": (damage, damage_zip, damage_zip),
     ".bin": (damage, damage_zip, damage_zip),
+    ".ckpt": (damage, damage_zip, damage_zip),
     ".png": (damage, damage_chunk, damage_json, damage_json),
     ".webp": (damage,),
 }

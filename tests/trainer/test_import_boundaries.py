@@ -118,7 +118,10 @@ def test_package_alone_loads_nothing_heavy() -> None:
     assert not loaded_by("import textual_inversion") & {"torch", "numpy", "diffusers", "PIL"}
 
 
-def test_command_line_loads_diffusers_only_for_a_model() -> None:
-    loaded = loaded_by("import textual_inversion.trainer.cli.main")
+def test_command_line_loads_what_a_command_needs() -> None:
+    heavy = {"torch", "numpy", "PIL", "tqdm"}
+    libraries = {"diffusers", "transformers"} | HOST
+    assert not loaded_by("import textual_inversion.__main__") & (heavy | libraries)
+    loaded = loaded_by("import textual_inversion.trainer.cli.train")
     assert "textual_inversion.trainer.learning.loop" in loaded
-    assert not loaded & ({"diffusers", "transformers"} | HOST)
+    assert not loaded & libraries

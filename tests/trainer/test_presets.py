@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 
 import pytest
+from textual_inversion.trainer.cli.commands import CommandParser
 from textual_inversion.trainer.cli.options import add_files, add_settings, settings_of
 from textual_inversion.trainer.presets import NONE, PRESETS, with_preset
 from textual_inversion.trainer.settings import Settings, described_fields
@@ -45,7 +45,7 @@ def test_recipes_of_others_do_not_depend_on_settings_before_them() -> None:
 
 def test_options_count_more_than_the_recipe() -> None:
     def chosen(*options: str) -> Settings:
-        parser = argparse.ArgumentParser()
+        parser = CommandParser()
         add_files(parser)
         add_settings(parser, Settings)
         needed = ["--model", "m", "--images", ".", "--name", "mug"]

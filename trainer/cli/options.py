@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ..presets import HELP, NONE, PRESETS, with_preset
 from ..prompts import read_templates
 from ..runs.training import INTERRUPTED_ENDING
 from ..settings import Settings, described_fields
+from .commands import DEFAULT, CommandParser, KnownModel, Models
 
 DTYPES = {
     "float32": torch.float32,
@@ -31,38 +34,51 @@ DTYPES = {
     "float16": torch.float16,
 }
 
-FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-"""Exit codes; the last two are what shells expect after Ctrl-C and SIGTERM."""
-
 _SHORT = {"init_words": ["--init"]}
 """Further names of options."""
 
-DEFAULT = " (default: %(default)s)"
+LEARNING, PICTURES, PROMPTS, OUTPUT, MACHINE = (
+    "learning",
+    "pictures",
+    "prompts",
+    "output",
+    "machine",
+)
+"""The groups of options, in the order of the help."""
+
+_GROUP_OF: Mapping[str, str] = {
+    **dict.fromkeys(("resolution", "flip", "alpha", "zoom", "buckets", "unlike_weight"), PICTURES),
+    **dict.fromkeys(("learn", "templates", "shuffle_tags", "drop_tags"), PROMPTS),
+    **dict.fromkeys(("name", "keep", "previews", "preview_every", "save_every"), OUTPUT),
+    "checkpointing": MACHINE,
+}
+"""Setting -> its group; all others are about learning."""
 
 
-def add_files(parser: argparse.ArgumentParser) -> Any:
-    """Add where the model, captions and templates come from, and where words go.
-
-    Returns:
-        the group of these options, for more of them.
-    """
-    files = parser.add_argument_group("files")
-    files.add_argument(
-        "--model", required=True, help="A diffusers folder, or a .safetensors checkpoint."
+def add_files(parser: CommandParser) -> None:
+    """Add where the model, captions and templates come from, and where words go."""
+    groups = {title: parser.titled(title) for title in (LEARNING, PICTURES, PROMPTS, OUTPUT)}
+    groups[LEARNING].add_argument(
+        "--model",
+        required=True,
+        help="A diffusers folder, or a .safetensors checkpoint; or tiny-demo, the tiny model of "
+        "this package, for trying things out.",
     )
-    files.add_argument(
+    groups[PICTURES].add_argument(
         "--captions",
         choices=CAPTIONS,
         default=CAPTIONS[0],
         help="Where captions come from: the text files beside the pictures; or those and, where "
         "there is none, the names of the pictures; or nowhere" + DEFAULT,
     )
-    files.add_argument(
+    template_file = groups[PROMPTS].add_argument(
         "--template-file",
         type=Path,
         help="A text file of templates, or a folder of such files as A1111 has them, in place of "
         "--templates.",
     )
+    parser.rarely(template_file)
+    files = groups[OUTPUT]
     files.add_argument(
         "--output", type=Path, default=Path(), help="Where the file goes (default: here)."
     )
@@ -73,18 +89,17 @@ def add_files(parser: argparse.ArgumentParser) -> Any:
         help="; ".join(f"{key}: {form.help}" for key, form in FORMATS.items()) + DEFAULT,
     )
     files.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
-    files.add_argument(
+
+
+def add_machine(parser: CommandParser) -> None:
+    """Add on what and how the network computes."""
+    machine = parser.titled(MACHINE)
+    machine.add_argument(
         "--config",
         type=Path,
         help="For a .safetensors checkpoint: a diffusers folder of the same family, from which "
         "the configuration is taken instead of from the internet.",
     )
-    return files
-
-
-def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Add on what and how the network computes."""
-    machine = parser.add_argument_group("machine")
     machine.add_argument("--device", help="Such as cuda, mps or cpu; the best there is if not set.")
     machine.add_argument(
         "--dtype",
@@ -93,13 +108,10 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_settings(
-    parser: argparse.ArgumentParser, kind: type[Settings], *, named: bool = True
-) -> None:
+def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = True) -> None:
     """Add a kind of settings, with their own words as help; without the name, if not `named`."""
     parser.set_defaults(kind=kind)
-    group = parser.add_argument_group("training")
-    group.add_argument(
+    parser.titled(LEARNING).add_argument(
         "--preset",
         choices=[NONE, *PRESETS],
         default=NONE,
@@ -123,7 +135,10 @@ def add_settings(
                 continue
             option |= {"required": True, "help": choice.help}
         names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
-        group.add_argument(*names, **option)
+        group = parser.titled(_GROUP_OF.get(field.name, LEARNING))
+        action = group.add_argument(*names, **option)
+        if choice.advanced:
+            parser.rarely(action)
 
 
 def settings_of(options: argparse.Namespace, **changes: object) -> Settings:
@@ -140,8 +155,36 @@ def settings_of(options: argparse.Namespace, **changes: object) -> Settings:
         options.templates = read_templates(options.template_file)
     names = {field.name for field, _ in described_fields(options.kind)}
     given = {name: value for name, value in vars(options).items() if name in names}
-    settings: Settings = options.kind(**{**with_preset(options.preset, {}), **given, **changes})
+    usual: dict[str, Any] = {}
+    known = known_model(options)
+    if known is not None:
+        usual["resolution"] = known.resolution
+    values = {**usual, **with_preset(options.preset, {}), **given, **changes}
+    try:
+        settings: Settings = options.kind(**values)
+    except InputError as error:
+        # What comes from elsewhere, as from a table, goes by its own name there.
+        raise InputError(str(error) if changes else as_options(str(error), names)) from None
     return settings
+
+
+def known_model(options: argparse.Namespace) -> KnownModel | None:
+    """The model that the options call by a name, if they do."""
+    models: Models = getattr(options, "models", {})
+    return models.get(options.model)
+
+
+def as_options(sentence: str, names: Collection[str]) -> str:
+    """A sentence about settings, with their names as they are typed.
+
+    A setting is recognised where its name has a `_`, and where the sentence begins with it.
+    """
+    longest = sorted((name for name in names if "_" in name), key=len, reverse=True)
+    if longest:
+        pattern = rf"(?<![\w“-])({'|'.join(longest)})(?![\w-])"
+        sentence = re.sub(pattern, lambda m: "--" + m[1].replace("_", "-"), sentence)
+    first, space, rest = sentence.partition(" ")
+    return f"--{first}{space}{rest}" if first in names else sentence
 
 
 def file_of(options: argparse.Namespace, name: str) -> Path:
@@ -175,11 +218,16 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
 
 def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:
     """The model that the options name, on the device that they name."""
+    known = known_model(options)
+    if known is not None:
+        model: DiffusersModel = known.load()
+        return model
     device = device_of(options.device)
     dtype = DTYPES[options.dtype] if options.dtype else _best_dtype(device)
-    silence_libraries()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        if not getattr(options, "verbose", False):
+            silence_libraries()
+            warnings.simplefilter("ignore")
         return DiffusersModel.from_pretrained(
             options.model, device, dtype, options.config, checkpointing=settings.checkpointing
         )
@@ -216,6 +264,6 @@ def refuse_unwritable(model: FrozenModel, format: str) -> None:
     """Find out before training whether the format holds what will be learned."""
     trial = Embedding("word", {e.key: e.vocabulary[:1] for e in model.text_encoders})
     try:
-        FORMATS[format].encode(trial)
+        FORMATS[format].encode(trial, torch.float32)
     except Refused as reason:
         raise InputError(f"A word for this model {reason}") from None

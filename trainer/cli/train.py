@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -23,15 +23,20 @@ from ..files.thumbnails import png
 from ..files.whole_files import try_folder, write_whole
 from ..files.writing import write_embedding
 from ..learning.distributed import ALONE, Processes, joined
-from ..learning.loop import Progress, train
+from ..learning.loop import train
 from ..learning.negative_objectives import objective_of
 from ..model import FrozenModel
-from ..runs.report import RunReport
 from ..runs.run import Run, fingerprints, open_run
-from ..runs.run_folder import LossRow
 from ..runs.training import Destination, train_and_save
 from ..settings import NegativeSettings, Settings
+from .commands import CommandParser
+from .configuration import add_configuration, write_configuration
+from .display import TerminalDisplay
+from .dry_run import plan
 from .options import (
+    LEARNING,
+    OUTPUT,
+    PICTURES,
     add_files,
     add_machine,
     add_settings,
@@ -51,44 +56,44 @@ NOTICED = 2.0
 """Seconds from which on reading pictures is told of."""
 
 
-def add_train(commands: Any) -> None:
-    """Add the command to the parser of `textual-inversion`."""
-    parser = commands.add_parser(
-        "train",
-        help="learn a word from a folder of pictures",
-        description="Learn a word from a folder of pictures and write it as an embedding file. "
-        + FOLDER_HELP,
-        allow_abbrev=False,
+def describe_train(parser: CommandParser) -> None:
+    """Describe the command `train`."""
+    parser.description = (
+        f"Learn a word from a folder of pictures and write it as an embedding file. {FOLDER_HELP}"
     )
-    _add_training(parser, Settings)
+    _describe(parser, Settings)
 
 
-def add_train_negative(commands: Any) -> None:
-    """Add the command to the parser of `textual-inversion`."""
-    parser = commands.add_parser(
-        "train-negative",
-        help="learn a word for negative prompts",
-        description="Learn a word for negative prompts from a folder of pictures: bad ones, good "
-        "ones with captions, or a pair of words. Write it as an embedding file that says that it "
-        f"is a negative. {FOLDER_HELP}",
-        allow_abbrev=False,
+def describe_train_negative(parser: CommandParser) -> None:
+    """Describe the command `train-negative`."""
+    parser.description = (
+        "Learn a word for negative prompts from a folder of pictures: bad ones, good ones with "
+        "captions, or a pair of words. Write it as an embedding file that says that it is a "
+        f"negative. {FOLDER_HELP}"
     )
-    _add_training(parser, NegativeSettings)
+    _describe(parser, NegativeSettings)
 
 
-def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
+def _describe(parser: CommandParser, kind: type[Settings]) -> None:
     """Add the options of a training, which are those of a kind of settings."""
-    parser.set_defaults(run=_run_train)
-    files = add_files(parser)
-    files.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
-    files.add_argument(
+    parser.set_defaults(run=partial(_run_train, parser))
+    parser.usage = "%(prog)s --model MODEL --images FOLDER --name WORD [options]"
+    add_files(parser)
+    add_settings(parser, kind)
+    pictures = parser.titled(PICTURES)
+    pictures.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
+    unlike = pictures.add_argument(
         "--unlike-images",
         type=Path,
         help="A folder of pictures of what the word does not mean, such as other things of its "
         "kind or the same places without it: what they share with the others is not learned.",
     )
-    files.add_argument("--start-from", type=Path, help="An embedding to go on from.")
-    files.add_argument(
+    parser.rarely(unlike)
+    parser.titled(LEARNING).add_argument(
+        "--start-from", type=Path, help="An embedding to go on from."
+    )
+    output = parser.titled(OUTPUT)
+    output.add_argument(
         "--run",
         "--run-folder",
         dest="run_folder",
@@ -97,22 +102,36 @@ def _add_training(parser: argparse.ArgumentParser, kind: type[Settings]) -> None
         "same command goes on when it was cut short. Under torchrun write --run-folder, because it "
         "takes --run for an option of its own.",
     )
+    output.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Check everything, say what would be learned and what time and memory it would take, "
+        "from a few steps of which nothing is kept, and stop.",
+    )
+    add_configuration(parser)
     add_machine(parser)
-    add_settings(parser, kind)
 
 
-def _run_train(options: argparse.Namespace) -> int:
+def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
     settings = settings_of(options)
+    if options.write_config is not None:
+        write_configuration(options, parser)
+        return 0
     names = objective_of(settings).names(settings.name)
     target, *_ = [target_of(options, name) for name in names]
     if settings.previews:
         refuse_taken(preview_of(target), overwrite=options.overwrite)
     if options.run_folder is not None:
         try_folder(options.run_folder, f"{settings.name}_00001")
-    pictures = pictures_of(options.images, options.unlike_images, options.captions, settings)
+    pictures = pictures_of(
+        options.images, options.unlike_images, options.captions, settings, quiet=options.quiet
+    )
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)
+    if options.dry_run:
+        print(plan(model, pictures, settings, target, start))
+        return 0
 
     with joined(model.device) as processes, ExitStack() as stack:
         run: Run | None = None
@@ -133,6 +152,7 @@ def _run_train(options: argparse.Namespace) -> int:
             start=start,
             run=run,
             processes=processes,
+            quiet=options.quiet,
         )
     return 0
 
@@ -148,6 +168,7 @@ def train_to_file(
     run: Run | None = None,
     processes: Processes = ALONE,
     bar_place: int = 0,
+    quiet: bool = False,
 ) -> None:
     """Train with a bar; the word, its preview and what an ended run leaves go beside `target`.
 
@@ -161,6 +182,7 @@ def train_to_file(
         run: see `train_and_save`.
         processes: see `train_and_save`.
         bar_place: line of the bar in the terminal, where several processes have one.
+        quiet: whether only results are printed.
     """
     told: set[Path] = set()
 
@@ -171,7 +193,7 @@ def train_to_file(
             print(path)
         told.add(path)
 
-    with TerminalDisplay(settings, bar_place) as display:
+    with TerminalDisplay(settings, bar_place, quiet=quiet) as display:
         trained = train_and_save(
             model,
             pictures,
@@ -189,14 +211,19 @@ def train_to_file(
             print(picture)
         except InputError as error:
             print(error, file=sys.stderr)
-    if trained.report.learned:
+    if trained.report.learned and not quiet:
         print(trained.report.learned, file=sys.stderr)
     if trained.unsaved:
         raise InputError(trained.unsaved)
 
 
 def pictures_of(
-    images: Path, unlike_images: Path | None, captions: str, settings: Settings
+    images: Path,
+    unlike_images: Path | None,
+    captions: str,
+    settings: Settings,
+    *,
+    quiet: bool = False,
 ) -> Sequence[Picture]:
     """The pictures of a word, as the run needs them; tells what is left out and what it took.
 
@@ -206,14 +233,17 @@ def pictures_of(
     began = time.monotonic()
 
     def bar(paths: Sequence[Path]) -> Iterable[Path]:
-        read: Iterable[Path] = tqdm(paths, "reading", unit="picture", leave=False, delay=NOTICED)
+        hidden = quiet or not sys.stderr.isatty()
+        read: Iterable[Path] = tqdm(
+            paths, "reading", unit="picture", leave=False, delay=NOTICED, disable=hidden
+        )
         return read
 
     found = read_folders(images, unlike_images, captions, settings, bar)
-    for note in found.notes:
+    for note in found.notes if not quiet else ():
         print(note, file=sys.stderr)
     seconds = time.monotonic() - began
-    if seconds > NOTICED:
+    if seconds > NOTICED and not quiet:
         print(f"{len(found.pictures)} pictures were read in {seconds:.0f} s.", file=sys.stderr)
     return found.pictures
 
@@ -221,58 +251,3 @@ def pictures_of(
 def preview_of(target: Path) -> Path:
     """The picture that `train` draws with a word, beside its file."""
     return target.with_name(f"{target.stem}.preview.png")
-
-
-class TerminalDisplay:
-    """A bar, with what is found out printed above it; see `runs.training.Display`.
-
-    Args:
-        settings: of the run.
-        place: line of the bar in the terminal.
-    """
-
-    def __init__(self, settings: Settings, place: int = 0) -> None:
-        self._settings, self._place = settings, place
-        self._bar: tqdm[Any] | None = None
-
-    def __enter__(self) -> TerminalDisplay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def begin(self, report: RunReport, step: int) -> None:
-        """See `Display`."""
-        for note in report.notes:
-            print(note, file=sys.stderr)
-        self._bar = tqdm(
-            total=self._settings.steps,
-            initial=step,
-            desc=self._settings.name,
-            unit="step",
-            leave=False,
-            position=self._place,
-        )
-
-    def say(self, text: str) -> None:
-        """The bar says enough; what comes after the last step needs none."""
-        self._close()
-
-    def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
-        """See `Display`."""
-        if self._bar is None:
-            return
-        self._bar.leave = True  # no bar remains of a run that never began
-        for line in news:
-            self._bar.write(line, file=sys.stderr)
-        self._bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
-        self._bar.update()
-
-    def take_requests(self) -> frozenset[str]:
-        """Nobody asks anything of a command, which Ctrl-C ends."""
-        return frozenset()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -7,6 +7,7 @@ import csv
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from ..learning.loop import DivergedError
 from ..prompts import read_text
 from ..runs.training import INTERRUPTED_ENDING
 from ..settings import Settings, described_fields
+from .commands import BAD_INPUT, CommandParser
+from .configuration import add_configuration, write_configuration
 from .options import (
-    BAD_INPUT,
     add_files,
     add_machine,
     add_settings,
@@ -52,30 +54,32 @@ class Entry:
     unlike_images: Path | None = None
 
 
-def add_train_list(commands: Any) -> None:
-    """Add the command to the parser of `textual-inversion`."""
-    parser = commands.add_parser(
-        "train-list",
-        help="learn many words, one for each line of a table",
-        description="Learn a word for each line of a table. Words whose files exist are left out, "
-        "so that the same command goes on after it was cut short. Started by torchrun, each "
-        "process learns words of its own.",
-        allow_abbrev=False,
+def describe_train_list(parser: CommandParser) -> None:
+    """Describe the command `train-list`."""
+    parser.description = (
+        "Learn a word for each line of a table. Words whose files exist are left out, so that the "
+        "same command goes on after it was cut short. Started by torchrun, each process learns "
+        "words of its own."
     )
-    parser.set_defaults(run=_run_list)
-    files = add_files(parser)
-    files.add_argument(
+    parser.usage = "%(prog)s TABLE --model MODEL [options]"
+    parser.set_defaults(run=partial(_run_list, parser))
+    add_files(parser)
+    parser.add_argument(
         "table",
         type=Path,
         help="A CSV file. Its columns are name, images (a folder of pictures, from the table's own "
         "folder on) and, as far as they are wanted, unlike_images (another such folder) and any of "
         "the settings, such as init_words; what it leaves out is taken from the options.",
     )
-    add_machine(parser)
     add_settings(parser, Settings, named=False)
+    add_configuration(parser)
+    add_machine(parser)
 
 
-def _run_list(options: argparse.Namespace) -> int:
+def _run_list(parser: CommandParser, options: argparse.Namespace) -> int:
+    if options.write_config is not None:
+        write_configuration(options, parser)
+        return 0
     entries = read_table(options.table, options)
     waiting = [e for e in entries if options.overwrite or not _is_done(options, e)]
     if not waiting:
@@ -112,6 +116,7 @@ def _learn(
         target,
         overwrite=options.overwrite,
         bar_place=bar_place,
+        quiet=options.quiet,
     )
 
 

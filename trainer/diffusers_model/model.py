@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..embeddings.metadata import describe_model
 from ..errors import InputError
+from ..files.checkpoint_hash import known_hash
 from ..model import NoiseSchedule, Parameterization, TextEncoder, TextStates, TokenizedPrompt
 from .loading import load_parts
 from .text import DiffusersConditioning, PromptEncoder
@@ -73,7 +74,7 @@ class DiffusersModel:
         else:
             unet.disable_gradient_checkpointing()
 
-        self._checkpoint = Path(name).stem
+        self._checkpoint = Path(name)
 
     @property
     def description(self) -> Mapping[str, str]:
@@ -82,8 +83,9 @@ class DiffusersModel:
             self.text_encoders,
             self.parameterization,
             self._unet.parameters(),
-            self._checkpoint,
+            self._checkpoint.stem,
             f"diffusers {version('diffusers')}",
+            known_hash(self._checkpoint) if self._checkpoint.name else "",
         )
 
     @classmethod

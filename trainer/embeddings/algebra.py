@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..model import TextEncoder
-from .embedding import TRIGGER, Embedding
-from .metadata import NEGATIVE
-
-_MADE_FROM = "textual_inversion.made_from"
-"""The note of how a word was made from others, down to those that were trained."""
-
-_SHARED_NOTES = ("modelspec.architecture", "modelspec.prediction_type", NEGATIVE)
-"""What a result inherits where all its parts agree."""
+from .embedding import Embedding
+from .provenance import made_notes
 
 
-def weighted_sum(name: str, words: Sequence[Embedding], weights: Sequence[float]) -> Embedding:
+def weighted_sum(
+    name: str, words: Sequence[Embedding], weights: Sequence[float], *, zero_is_left: bool = False
+) -> Embedding:
     """Row i of the result is the sum of all rows i, each times the weight of its word.
 
     Args:
         name: of the result.
         words: with equal encoders, and equally many vectors for each.
         weights: one for each word; they need not sum to 1.
+        zero_is_left: allow a result of zeros, to which something will be added.
 
     Raises:
         InputError: encoders or numbers of vectors differ, or everything cancels out.
@@ -38,7 +33,9 @@ def weighted_sum(name: str, words: Sequence[Embedding], weights: Sequence[float]
     def add(rows: Sequence[Tensor]) -> Tensor:
         return sum((w * r for w, r in zip(weights, rows, strict=True)), torch.zeros(()))
 
-    return _combined(name, words, add, f"sum of {', '.join(f'{w:g}' for w in weights)} times")
+    how = f"sum of {', '.join(f'{w:g}' for w in weights)} times"
+    made = _combined_freely(name, words, add, how)
+    return made if zero_is_left else refuse_zero(made)
 
 
 def slerp(name: str, start: Embedding, end: Embedding, amount: float) -> Embedding:
@@ -93,24 +90,106 @@ def keep_vectors(name: str, word: Embedding, count: int) -> Embedding:
     )
 
 
-def from_text(name: str, encoders: Sequence[TextEncoder], text: str) -> Embedding:
-    """The token vectors of a text, as a word that any prompt can carry.
+def take_vectors(name: str, word: Embedding, start: int | None, stop: int | None) -> Embedding:
+    """Some vectors of a word, counted as Python counts: from 0, negative ones from the end.
 
     Raises:
-        InputError: the text has no token, or asks for another embedding.
+        InputError: an encoder has none of them.
     """
-    if "embedding:" in text:
+    for key, rows in word.vectors.items():
+        if not len(rows[start:stop]):
+            raise InputError(
+                f"“{word.name}” has {len(rows)} vectors for {key}, and none of those that are "
+                "asked for: choose some that it has."
+            )
+    return _combined(name, [word], lambda rows: rows[0][start:stop], "some vectors of")
+
+
+def pick_vectors(name: str, word: Embedding, numbers: str) -> Embedding:
+    """Some vectors of a word, in the order of their numbers, which begin with 1.
+
+    Args:
+        name: of the result.
+        word: whose.
+        numbers: such as “2-4” or “1, 3”.
+
+    Raises:
+        InputError: the numbers cannot be read, or an encoder has no such vector.
+    """
+    chosen: list[int] = []
+    for part in numbers.split(","):
+        found = re.fullmatch(r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= first <= last:
+            raise InputError(
+                f"The vectors “{numbers}” cannot be read: write numbers from 1 on, such as 2-4 or "
+                "1, 3."
+            )
+        chosen += range(first - 1, last)
+    for key, rows in word.vectors.items():
+        if max(chosen) >= len(rows):
+            raise InputError(
+                f"“{word.name}” has {len(rows)} vectors for {key}, and no number "
+                f"{max(chosen) + 1}: choose some that it has."
+            )
+    return _combined(name, [word], lambda rows: rows[0][chosen], f"vectors {numbers.strip()} of")
+
+
+def fill_vectors(name: str, word: Embedding, count: int, *, repeat: bool) -> Embedding:
+    """Bring a word to more vectors: with itself from its start on, or with zeros.
+
+    Zeros mean nothing in a prompt: they let a word be added to one that has more vectors.
+
+    Raises:
+        InputError: it has more vectors than that.
+    """
+    if word.num_vectors > count:
         raise InputError(
-            "The text mentions an embedding: write plain words, and join embeddings by "
-            "concatenating them in Blend Embeddings."
+            f"“{word.name}” has {word.num_vectors} vectors, more than the {count} to fill up to: "
+            "keep fewer of them first."
         )
-    vectors = {}
-    for encoder in encoders:
-        ids = encoder.token_ids(text)
-        if not ids:
-            raise InputError(f"The text “{text}” has no token: write one word or more.")
-        vectors[encoder.key] = encoder.rows(ids)
-    return Embedding(name, vectors, _notes(name, [], f"token vectors of “{text}”"))
+
+    def fill(rows: Sequence[Tensor]) -> Tensor:
+        (own,) = rows
+        if repeat:
+            return own[torch.arange(count) % len(own)]
+        return torch.cat([own, own.new_zeros(count - len(own), own.shape[1])])
+
+    return _combined(name, [word], fill, f"{count} vectors of")
+
+
+def with_usual_length(name: str, word: Embedding, encoders: Sequence[TextEncoder]) -> Embedding:
+    """Each vector as long as a word of the vocabulary is on the average, in its own direction.
+
+    Raises:
+        InputError: no vocabulary is given for one of the word's encoders.
+    """
+    usual = {encoder.key: encoder.usual_length for encoder in encoders}
+    for key in word.vectors:
+        if key not in usual:
+            raise InputError(
+                f"The usual length of vectors for {key} is not known: give a model that has this "
+                "text encoder."
+            )
+    vectors = {
+        key: rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12) * usual[key]
+        for key, rows in word.vectors.items()
+    }
+    return Embedding(name, vectors, made_notes(name, [word], "usual length of"))
+
+
+def refuse_zero(word: Embedding) -> Embedding:
+    """The word, if anything is left of it.
+
+    Raises:
+        InputError: all its vectors are zero.
+    """
+    if not any(rows.any() for rows in word.vectors.values()):
+        raise InputError(
+            "Nothing is left: the vectors cancel each other out. Choose another amount, or words "
+            "that differ."
+        )
+    return word
 
 
 def _combined(
@@ -119,40 +198,19 @@ def _combined(
     combine: Callable[[Sequence[Tensor]], Tensor],
     how: str,
 ) -> Embedding:
+    return refuse_zero(_combined_freely(name, words, combine, how))
+
+
+def _combined_freely(
+    name: str,
+    words: Sequence[Embedding],
+    combine: Callable[[Sequence[Tensor]], Tensor],
+    how: str,
+) -> Embedding:
     vectors = {
         key: combine([word.vectors[key] for word in words]).float() for key in words[0].vectors
     }
-    if not any(rows.any() for rows in vectors.values()):
-        raise InputError(
-            "Nothing is left: the vectors cancel each other out. Choose another amount, or words "
-            "that differ."
-        )
-    return Embedding(name, vectors, _notes(name, words, how))
-
-
-def _notes(name: str, words: Sequence[Embedding], how: str) -> dict[str, str]:
-    notes: Mapping[str, str] = words[0].metadata if words else {}
-    shared = {
-        key: notes[key]
-        for key in _SHARED_NOTES
-        if key in notes and all(word.metadata.get(key) == notes[key] for word in words)
-    }
-    made = {"how": how, "words": {word.name: _origin(word) for word in words}}
-    return {
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.title": name,
-        TRIGGER: name,
-        "modelspec.implementation": "textual-inversion",
-        **shared,
-        _MADE_FROM: json.dumps(made, ensure_ascii=False),
-    }
-
-
-def _origin(word: Embedding) -> Any:
-    """How a word was made, if it is a blend itself; else the beginning of its fingerprint."""
-    with contextlib.suppress(KeyError, ValueError, RecursionError):
-        return json.loads(word.metadata[_MADE_FROM])
-    return word.fingerprint[:16]
+    return Embedding(name, vectors, made_notes(name, words, how))
 
 
 def _check_same_encoders(words: Sequence[Embedding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from .encoders import family_of
 
 TRIGGER = "modelspec.trigger_phrase"
 """The note of a file that says how prompts call its word (modelspec 1.0.1)."""
+
+_TITLE, _CALLED = "modelspec.title", "name"
+"""Further notes in which a word's name can stand: of modelspec, and of A1111 and ai-toolkit."""
 
 _UNUSABLE_IN_NAME = re.compile(r"[\s<>\[\]():,/\\|?*\"']|^\.|\.\.|^$")
 
@@ -88,9 +92,21 @@ class Embedding:
         return digest.hexdigest()
 
     def renamed(self, name: str) -> Embedding:
-        """The same vectors under another name, by which prompts then call them."""
-        noted = {TRIGGER: name} if TRIGGER in self.metadata else {}
+        """The same vectors under another name, by which prompts then call them.
+
+        Its notes say so too; a title of its own, which is not the old name, stays.
+        """
+        noted = {TRIGGER: name}
+        called = self.metadata.get(_CALLED)
+        if called is not None:  # ai-toolkit writes it as JSON
+            noted[_CALLED] = json.dumps(name) if called.startswith('"') else name
+        if _TITLE in self.metadata and self.metadata[_TITLE] in (self.name, called):
+            noted[_TITLE] = name
         return replace(self, name=name, metadata={**self.metadata, **noted})
+
+    def with_vectors(self, vectors: Rows) -> Embedding:
+        """Other vectors under the same name and notes."""
+        return replace(self, vectors=vectors)
 
     def rows_for(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """The vectors that a model with these encoders reads.

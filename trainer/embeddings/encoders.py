@@ -75,6 +75,7 @@ MODEL_FAMILIES: Sequence[ModelFamily] = (
     ),
     ModelFamily("Stable Diffusion 3", frozenset({"clip_l", "clip_g", "t5xxl"}), {}),
     ModelFamily("Flux.1", frozenset({"clip_l", "t5xxl"}), {}),
+    ModelFamily("HiDream", frozenset({"clip_l", "clip_g", "t5xxl", "llama"}), {}),
 )
 
 

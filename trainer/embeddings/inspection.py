@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from .metadata import is_negative
 
 NEAREST = 5
 """How many words of the vocabulary are named for each vector."""
+
+MOST_ALIKE = 3
+"""How many other vectors of the word are named for each."""
 
 _LOOKED_AT = 8 * NEAREST
 """Of so many tokens, because not every token is a word."""
@@ -37,10 +41,17 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Row:
-    """One vector: its length, and the nearest words with the cosine of the angle to them."""
+    """One vector.
+
+    Attributes:
+        length: its norm.
+        nearest: the nearest words of the vocabulary, and the cosine of the angle to each.
+        likeness: the cosine of the angle to each vector of the word, itself among them.
+    """
 
     length: float
     nearest: Sequence[tuple[str, float]]
+    likeness: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,20 @@ class EncoderReport:
             if self.usual and self.usual.mean:
                 length += f" (x {row.length / self.usual.mean:.1f})"
             nearest = ", ".join(f"{word} {cosine:.2f}" for word, cosine in row.nearest)
-            lines.append(f"  {number}: {length}" + (f"; near {nearest}" if nearest else ""))
+            others = _most_alike(number, row.likeness)
+            lines.append(
+                f"  {number}: {length}"
+                + (f"; near {nearest}" if nearest else "")
+                + (f"; like {others}" if others else "")
+            )
         return "\n".join(lines)
+
+
+def _most_alike(number: int, likeness: Sequence[float]) -> str:
+    """The other vectors that point most nearly the same way, all of them if they are few."""
+    others = [(value, other) for other, value in enumerate(likeness, 1) if other != number]
+    best = sorted(others, key=lambda one: (-one[0], one[1]))[:MOST_ALIKE]
+    return ", ".join(f"{other} {value:.2f}" for value, other in best)
 
 
 @dataclass(frozen=True)
@@ -164,9 +187,12 @@ def _fitting(key: str, width: int, encoders: Sequence[TextEncoder]) -> TextEncod
 @torch.no_grad()
 def _inspect_rows(key: str, rows: Tensor, encoder: TextEncoder | None) -> EncoderReport:
     lengths = rows.norm(dim=1).tolist()
+    units = F.normalize(rows, dim=1)
+    alike = (units @ units.T).tolist()
     if encoder is None:
-        return EncoderReport(key, rows.shape[1], [Row(length, ()) for length in lengths], None)
-    directions = F.normalize(rows, dim=1).to(encoder.vocabulary.device)
+        plain = [Row(*one) for one in zip(lengths, repeat(()), alike, strict=False)]
+        return EncoderReport(key, rows.shape[1], plain, None)
+    directions = units.to(encoder.vocabulary.device)
     all_lengths, cosines = [], []
     # A big vocabulary in float32 would be gigabytes at once.
     for start in range(0, len(encoder.vocabulary), _CHUNK):
@@ -175,9 +201,9 @@ def _inspect_rows(key: str, rows: Tensor, encoder: TextEncoder | None) -> Encode
         cosines.append((directions @ F.normalize(words, dim=1).T).cpu())
     best = torch.cat(cosines, dim=1).topk(min(_LOOKED_AT, len(encoder.vocabulary)))
     found = [
-        Row(length, _readable_words(encoder, zip(ids, values, strict=True)))
-        for length, ids, values in zip(
-            lengths, best.indices.tolist(), best.values.tolist(), strict=True
+        Row(length, _readable_words(encoder, zip(ids, values, strict=True)), likeness)
+        for length, ids, values, likeness in zip(
+            lengths, best.indices.tolist(), best.values.tolist(), alike, strict=True
         )
     ]
     return EncoderReport(key, rows.shape[1], found, _usual(torch.cat(all_lengths)))

@@ -22,6 +22,7 @@ def describe_model(
     network: Iterable[Tensor],
     checkpoint: str = "",
     program: str = "",
+    checkpoint_hash: str = "",
 ) -> dict[str, str]:
     """What a file says of the model that its vectors are for.
 
@@ -31,6 +32,7 @@ def describe_model(
         network: the weights of the network that predicts noise.
         checkpoint: name of its file without suffix, never a path; empty if it is not known.
         program: which runs the model, with its version.
+        checkpoint_hash: as AUTOMATIC1111 shows it; empty if it is not known.
     """
     architecture = architecture_of({e.key: e.width for e in encoders}, parameterization)
     described = {
@@ -38,6 +40,7 @@ def describe_model(
         "modelspec.prediction_type": "v"
         if parameterization == "v_prediction"
         else parameterization,
+        "sd_checkpoint": checkpoint_hash,
         "sd_checkpoint_name": checkpoint,
         "textual_inversion.model": network_fingerprint(network),
         "textual_inversion.program": program,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,7 +38,9 @@ _ENCODER_KEY = re.compile(
 
 _MAX_ELEMENTS = 4 * 1024 * 1024
 _MAX_VECTORS = 8192
-_BUNDLE = "bundle_emb."
+BUNDLE = "bundle_emb."
+"""How the names of a word's tensors begin inside a LoRA."""
+
 _LORA_KEY = re.compile(
     r"(lora|lycoris)_(te|unet|transformer)|.*([._]lora[._]|lora_(up|down|A|B|mid)\b|hada_w|lokr_w)"
     r"|.*(:down|:up|\.alpha)$"
@@ -145,7 +147,8 @@ def _tensors(tree: object) -> dict[str, Tensor]:
     if not isinstance(tree, dict):
         return {}
     return {
-        key: value
+        # One vector may stand in any number of brackets, such as [1, 1, 768].
+        key: value if value.ndim <= 2 or value.numel() > value.shape[-1] else value.reshape(1, -1)
         for key, value in tree.items()
         if isinstance(key, str)
         and isinstance(value, Tensor)
@@ -165,8 +168,8 @@ def _bundle(content: Content) -> Words:
     """OneTrainer's words inside a LoRA: `bundle_emb.<word>.<label>`."""
     words: Words = {}
     for key, tensor in _tensors(content.tree).items():
-        if key.startswith(_BUNDLE) and not key.endswith("_out"):
-            path = key.removeprefix(_BUNDLE).removesuffix(".string_to_param.*")
+        if key.startswith(BUNDLE) and not key.endswith("_out"):
+            path = key.removeprefix(BUNDLE).removesuffix(".string_to_param.*")
             word, _, label = path.rpartition(".")
             if word and _key_of(label) is not None:
                 words.setdefault(word, []).append((label, tensor))
@@ -184,8 +187,13 @@ def _beside_lora(content: Content) -> Words:
     }
 
 
+def is_lora(keys: Iterable[str]) -> bool:
+    """Whether names of tensors are those of a LoRA."""
+    return any(_LORA_KEY.match(key) for key in keys)
+
+
 def _no_lora(content: Content) -> Words:
-    if any(_LORA_KEY.match(key) for key in _keys(content.tree)):
+    if is_lora(_keys(content.tree)):
         raise Refused("is a LoRA, not an embedding: load it with a LoRA loader.")
     return {}
 
@@ -195,6 +203,16 @@ def _no_optimizer(content: Content) -> Words:
         raise Refused(
             "is the state of an optimizer, kept beside an embedding to go on training: choose "
             "the file of the same name without “.optim”."
+        )
+    return {}
+
+
+def _no_layers(content: Content) -> Words:
+    """kohya's XTI (arXiv 2303.09522): each layer of the network reads a word of its own."""
+    if "IN01" in (keys := _keys(content.tree)) and len(keys) == 16 and "OUT11" in keys:
+        raise Refused(
+            "is an XTI embedding of kohya's scripts: 16 words, one for each layer of the network. "
+            "A word in a prompt is the same for all layers, so it works in those scripts alone."
         )
     return {}
 
@@ -270,6 +288,7 @@ RECOGNISERS: Sequence[Callable[[Content], Words]] = (
     _beside_lora,
     _no_lora,
     _no_optimizer,
+    _no_layers,
     _no_checkpoint,
     _encoders,
     _list,

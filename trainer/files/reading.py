@@ -1,7 +1,7 @@
 """Reading and writing embeddings in the formats that people share.
 
 Nothing in a file is ever run, and no file can ask for much more memory than its own size. See
-`layouts` for the tools whose files are understood, `encoding` for the formats that are written.
+`layouts` for the tools whose files are understood, `writing` for the formats that are written.
 """
 
 from __future__ import annotations
@@ -13,24 +13,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import safe_open
-
-from ..embeddings.embedding import Embedding
+from ..embeddings.embedding import Embedding, check_name
 from ..errors import InputError
 from .layouts import Content, Labelled, Words, by_encoder, find_words
 from .picture_files import read_picture
 from .refused import DAMAGED, Refused
+from .safetensors_files import MAX_HEADER, read_safetensors
 from .torch_files import read_torch_file
-
-MAX_HEADER = 2 * 1024 * 1024
-"""Bytes of a safetensors file's header, in which its metadata is."""
 
 
 def read_embedding(path: Path, name: str | None = None) -> Embedding:
     """Read an embedding from any of the known formats.
 
     Args:
-        path: a .safetensors, .pt, .bin, .pti, .png or .webp file.
+        path: a .safetensors, .pt, .bin, .ckpt, .pti, .png or .webp file.
         name: which word, where a file holds several (a LoRA with words); else the name that
             the embedding gets instead of the file's.
 
@@ -49,7 +45,9 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         vectors = by_encoder([*words[word], *other_half])
     ((base, _, steps),) = _HALF.findall(path.stem)
     stem = f"{base}{steps}" if other_half else path.stem
-    in_file = _plain(word) if len(words) > 1 or base == _GENERIC_STEM else ""
+    in_file = (
+        _plain(word) if len(words) > 1 or base == _GENERIC_STEM else _in_picture(path, metadata)
+    )
     return Embedding(_plain(name or "") or in_file or stem, vectors, metadata)
 
 
@@ -61,6 +59,37 @@ def read_words(path: Path) -> list[str]:
     """
     with _refusals_of(path):
         return [_plain(word) or path.stem for word in _read_words(path)[0]]
+
+
+def read_embeddings(path: Path) -> list[Embedding]:
+    """All words of a file, which is read once; one for most files.
+
+    Raises:
+        InputError: as `read_embedding`.
+    """
+    with _refusals_of(path):
+        words, metadata = _read_words(path)
+        if len(words) > 1:
+            return [
+                Embedding(
+                    _plain(word) or path.stem,
+                    by_encoder([*labelled, *_other_half(path, word, labelled)]),
+                    metadata,
+                )
+                for word, labelled in words.items()
+            ]
+    return [read_embedding(path)]
+
+
+def suffix_of(content: bytes) -> str:
+    """The suffix that a file of this content should have, from its first bytes."""
+    if content.startswith(b"PK"):
+        return ".pt"
+    if content.startswith(b"\x89PNG"):
+        return ".png"
+    if content.startswith(b"RIFF"):
+        return ".webp"
+    return ".safetensors" if content[8:9] == b"{" else ".pt"
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -81,7 +110,7 @@ def read_notes(path: Path) -> dict[str, str]:
 
 
 _SAFETENSORS = frozenset({".safetensors", ".pti"})
-_TORCH = frozenset({".pt", ".bin"})
+_TORCH = frozenset({".pt", ".bin", ".ckpt"})
 PICTURE_SUFFIXES = frozenset({".png", ".webp"})
 READABLE_SUFFIXES = _SAFETENSORS | _TORCH | PICTURE_SUFFIXES
 """The suffixes of files that `read_embedding` tries, in lower case."""
@@ -93,13 +122,10 @@ _HALF = re.compile(r"\A(.*?)(_2)?(-steps-[0-9]+)?\Z", re.DOTALL)
 """How diffusers names files: `_2` for SDXL's second encoder; the steps, if there were more."""
 
 _MEGABYTE = 1024 * 1024
-_MAX_TENSORS = 10_000
 _MAX_TORCH = 17 * _MEGABYTE
 _MAX_PICTURE = 16 * _MEGABYTE
-_LORA_OR_MODEL = "has too many parts for an embedding: it is a LoRA or a model."
 _OTHER_SUFFIXES: Mapping[str, str] = {
     ".optim": "is the state of an optimizer: choose the file of the same name without “.optim”.",
-    ".ckpt": "is a model, not an embedding: load it with a checkpoint loader.",
     ".gguf": "is a model, not an embedding: load it with a checkpoint loader.",
     ".jxl": "is a JPEG XL picture, which cannot be read here: convert it to PNG without loss.",
     ".avif": "is an AVIF picture, which cannot be read here: convert it to PNG without loss.",
@@ -143,7 +169,7 @@ def _read_words(path: Path) -> tuple[Words, dict[str, str]]:
 def _read_content(path: Path) -> Content:
     suffix = path.suffix.lower()
     if suffix in _SAFETENSORS:
-        return _read_safetensors(path)
+        return Content(*read_safetensors(path))
     if suffix in _TORCH:
         return Content(read_torch_file(_read_bytes(path, _MAX_TORCH)))
     if suffix in PICTURE_SUFFIXES:
@@ -162,21 +188,6 @@ def _read_bytes(path: Path, limit: int) -> bytes:
             f"has more than {limit // _MEGABYTE} MB, so it is no embedding: it may be a model."
         )
     return content
-
-
-def _read_safetensors(path: Path) -> Content:
-    """Any size of file: the tensors are windows into it, read when their values are."""
-    with path.open("rb") as start:
-        header_size = int.from_bytes(start.read(8), "little")
-    if header_size > path.stat().st_size:
-        raise Refused(DAMAGED)
-    if header_size > MAX_HEADER:
-        raise Refused(_LORA_OR_MODEL)
-    with safe_open(path, framework="pt", device="cpu") as file:
-        keys = file.keys()
-        if len(keys) > _MAX_TENSORS:
-            raise Refused(_LORA_OR_MODEL)
-        return Content({key: file.get_tensor(key) for key in keys}, file.metadata() or {})
 
 
 def _metadata(content: Content) -> dict[str, str]:
@@ -199,6 +210,15 @@ def _choose(words: Words, name: str | None) -> str:
     choices = ", ".join(f"“{word}”" for word in shown)
     more = ", …" if len(words) > 6 else ""
     raise Refused(f"holds {len(words)} words: choose one of {choices}{more} by name.")
+
+
+def _in_picture(path: Path, metadata: Mapping[str, str]) -> str:
+    """The word that a picture carries: A1111 takes it, however the file was renamed."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        return ""
+    with contextlib.suppress(InputError):
+        return check_name(metadata.get("name", ""))
+    return ""
 
 
 def _plain(word: str) -> str:

@@ -7,6 +7,7 @@ import glob
 import os
 import secrets
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -18,23 +19,44 @@ ABANDONED = 60.0
 """Seconds after which a temporary file of this name is one whose process was killed."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write or replace a file so that nobody, ever, sees a part of it.
 
-    Under a temporary name first, then on the disk for sure, then renamed; whatever ends the
-    process in between leaves the old file as it was. What an earlier one has left so is deleted.
+    Args:
+        path: where; its folder must exist.
+        content: all of it, or its parts one after the other.
 
     Raises:
         InputError: the disk refuses; nothing is left behind.
     """
-    _remove_abandoned(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    write_all_whole({path: content})
+
+
+def write_all_whole(files: Mapping[Path, bytes | Iterable[bytes]]) -> None:
+    """Write or replace files that belong together, as `write_whole` does each.
+
+    Under temporary names first, then on the disk for sure, then renamed; whatever ends the
+    process in between leaves the old files as they were. What an earlier one has left so is
+    deleted.
+
+    Raises:
+        InputError: the disk refuses; nothing is left behind.
+    """
+    for path in files:
+        _remove_abandoned(path)
+    temporaries = {
+        path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in files
+    }
+    path = next(iter(files))
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            sync(file)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        for path, content in files.items():
+            with temporaries[path].open("xb") as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
+                sync(file)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+        for folder in {path.parent for path in files}:
+            _sync_folder(folder)
     except OSError as error:
         raise InputError(
             f"“{path.name}” cannot be written ({error.strerror}): check the folder, its rights "
@@ -43,7 +65,8 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         # Where the folder itself is no folder, this fails too, and would hide the sentence.
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            for temporary in temporaries.values():
+                temporary.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -9,13 +9,16 @@ import torch
 from support.toy_model import ToyModel
 from textual_inversion.trainer.embeddings.algebra import (
     concatenate,
-    from_text,
+    fill_vectors,
     keep_vectors,
     slerp,
+    take_vectors,
     weighted_sum,
+    with_usual_length,
 )
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.embeddings.metadata import NEGATIVE
+from textual_inversion.trainer.embeddings.text_vectors import from_text
 from textual_inversion.trainer.errors import InputError
 
 
@@ -139,3 +142,46 @@ def test_notes_that_all_share_are_kept() -> None:
 def test_what_cannot_be_done_is_said(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_weights_in_a_text_multiply_vectors() -> None:
+    """As ComfyUI reads them; a bracket without its other half is no weight."""
+    model = ToyModel()
+    a, red, cat = model.text_encoders[0].vocabulary[[0, 6, 5]]
+    for text, expected in (
+        ("a (red:1.5) cat", [a, 1.5 * red, cat]),
+        ("a (red) cat", [a, 1.1 * red, cat]),
+        ("((red)) cat", [1.1 * 1.1 * red, cat]),
+        ("(a (red:0.5):2) cat", [2 * a, 0.5 * red, cat]),
+        ("(red:-1)", [-red]),
+        (r"a \( red \) cat", [a, red, cat]),
+        ("a ( red cat", [a, red, cat]),
+        ("a red ) cat", [a, red, cat]),
+        ("(" * 300 + " red", [red]),
+    ):
+        (rows,) = from_text("t", model.text_encoders, text).vectors.values()
+        torch.testing.assert_close(rows, torch.stack(expected), msg=text)
+
+
+def test_slices_lengths_and_more_vectors() -> None:
+    a = word("a", 1)
+    rows = a.vectors["clip_g"]
+    assert torch.equal(take_vectors("s", a, 1, None).vectors["clip_g"], rows[1:])
+    with pytest.raises(InputError, match="“a” has 3 vectors for clip_l, and none of those"):
+        take_vectors("s", a, 3, 4)
+    repeated = fill_vectors("f", a, 5, repeat=True).vectors["clip_g"]
+    assert torch.equal(repeated, torch.cat([rows, rows[:2]]))
+    padded = fill_vectors("f", a, 5, repeat=False).vectors["clip_g"]
+    assert torch.equal(padded[:3], rows)
+    assert not padded[3:].any()
+    with pytest.raises(InputError, match="has 3 vectors, more than the 2"):
+        fill_vectors("f", a, 2, repeat=True)
+    model = ToyModel()
+    usual = model.text_encoders[0].vocabulary.norm(dim=1).mean()
+    short = word("w", 2, clip_l=4)
+    (scaled,) = with_usual_length("u", short, model.text_encoders).vectors.values()
+    torch.testing.assert_close(scaled.norm(dim=1), usual.expand(3))
+    directions = torch.cosine_similarity(scaled, short.vectors["clip_l"])
+    torch.testing.assert_close(directions, torch.ones(3))
+    with pytest.raises(InputError, match="usual length of vectors for clip_g is not known"):
+        with_usual_length("u", a, model.text_encoders)

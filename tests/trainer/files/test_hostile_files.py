@@ -136,13 +136,16 @@ def test_paths(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "absent.pt")
     assert "is a folder" in refusal(tmp_path)
     for name, expected in {
-        "model.ckpt": "is a model",
+        "model.gguf": "is a model",
         "word.pt.optim": "is the state of an optimizer",
-        "word.txt": "is not an embedding file: choose one of .bin, .png, .pt",
+        "word.txt": "is not an embedding file: choose one of .bin, .ckpt, .png, .pt",
         "word.jxl": "JPEG XL",
     }.items():
         (tmp_path / name).write_bytes(b"x")
         assert expected in refusal(tmp_path / name)
+    with (tmp_path / "model.ckpt").open("wb") as model:
+        model.truncate(20 * 1024 * 1024)
+    assert "it may be a model" in refusal(tmp_path / "model.ckpt")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.pt")
         assert "does not exist" in refusal(tmp_path / "pipe.pt")

@@ -182,6 +182,24 @@ def test_strided_and_shared_tensors(tmp_path: Path) -> None:
     assert_vectors(read_embedding(path), {"clip_l": torch.cat([both[::2], both[:1]])})
 
 
+def test_layers_of_xti_are_named_as_what_they_are(tmp_path: Path) -> None:
+    layers = [*(f"IN{i:02}" for i in (1, 2, 4, 5, 7, 8)), "MID"]
+    layers += [f"OUT{i:02}" for i in range(3, 12)]
+    for suffix in (".safetensors", ".pt"):
+        path = write({layer: L.clone() for layer in layers}, tmp_path / f"xti{suffix}")
+        with pytest.raises(InputError, match="is an XTI embedding of kohya's scripts: 16 words"):
+            read_embedding(path)
+
+
+def test_a_renamed_picture_has_the_name_inside(tmp_path: Path) -> None:
+    """As A1111 does it; unless no prompt could carry that name."""
+    picture = write(a1111(L, name="my-word"), tmp_path / "00017 (copy).png")
+    assert read_embedding(picture).name == "my-word"
+    assert read_embedding(picture, "other").name == "other"
+    unusable = write(a1111(L, name="my/word"), tmp_path / "plain.png")
+    assert read_embedding(unusable).name == "plain"
+
+
 def test_metadata_of_other_tools(tmp_path: Path) -> None:
     notes = {"name": '"my word"', "step": "500", "string_to_token": '{"*": 265}'}
     path = write({"emb_params": L}, tmp_path / "word.safetensors", notes)

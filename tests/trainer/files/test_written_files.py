@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.wild import T5, G, H, L, rows
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.files.reading import READABLE_SUFFIXES, read_embedding
-from textual_inversion.trainer.files.writing import FORMATS, Format, write_embedding
+from textual_inversion.trainer.files.safetensors_files import HASH
+from textual_inversion.trainer.files.writing import (
+    DIFFUSERS_SAFETENSORS,
+    FORMATS,
+    ONETRAINER,
+    Format,
+    write_embedding,
+)
 
 SINGLE = Embedding("my-word", {"clip_l": L}, {"sd_checkpoint": "c35782bad8", "step": "70"})
 SECOND = Embedding("my-word", {"clip_h": H})
@@ -49,16 +59,118 @@ def test_conversion_keeps_every_bit(source: str, target: str, tmp_path: Path) ->
 def test_round_trip_of_several_encoders(embedding: Embedding, tmp_path: Path) -> None:
     read = read_embedding(save(embedding, tmp_path))
     assert read.fingerprint == embedding.fingerprint
-    assert read.metadata == embedding.metadata
-    for format in list(FORMATS.values())[1:]:
-        with pytest.raises(InputError, match=r"clip_l and clip_g.* save it as \.safetensors"):
-            save(embedding, tmp_path, format.suffix)
+    assert {k: v for k, v in read.metadata.items() if k != HASH} == embedding.metadata
+    for name, format in list(FORMATS.items())[1:]:
+        if (name, embedding) != ("diffusers", DOUBLE):
+            with pytest.raises(InputError, match=r"clip_l and clip_g.* save it as \.safetensors"):
+                save(embedding, tmp_path, format.suffix)
+
+
+@pytest.mark.parametrize("format", [FORMATS["diffusers"], DIFFUSERS_SAFETENSORS])
+def test_the_two_files_of_diffusers(format: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"my-word{format.suffix}"
+    other = tmp_path / f"my-word_2{format.suffix}"
+    assert write_embedding(DOUBLE, path, format=format) == [path, other]
+    assert read_embedding(path).fingerprint == DOUBLE.fingerprint
+    read = load_file if format.suffix == ".safetensors" else torch.load
+    assert torch.equal(read(path)["<my-word>"], L)
+    assert torch.equal(read(other)["<my-word>"], G)
+    path.unlink()
+    with pytest.raises(InputError, match=r"“my-word_2.* exists already"):
+        write_embedding(DOUBLE, path, format=format)
+    assert not path.exists()
+
+
+def test_no_half_of_two_files_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        full.append(descriptor)
+        if len(full) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(InputError, match=r"_2.bin” cannot be written \(No space left"):
+        save(DOUBLE, tmp_path, ".bin")
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    for format in FORMATS.values():
+        path = tmp_path / f"my-word{format.suffix}"
+        write_embedding(SINGLE, path, dtype=torch.float16)
+        assert torch.equal(read_embedding(path).vectors["clip_l"], L.half().float())
+    assert load_file(tmp_path / "my-word.safetensors")["emb_params"].dtype == torch.float16
+    assert torch.load(tmp_path / "my-word.bin")["<my-word>"].dtype == torch.float16
+    with pytest.raises(InputError, match="values too large for float16"):
+        write_embedding(
+            Embedding("far", {"clip_l": L * 1e9}), tmp_path / "far.pt", dtype=torch.float16
+        )
+
+
+WRITE_ALL = """
+import sys, torch
+from pathlib import Path
+from textual_inversion.trainer.files import writing
+from textual_inversion.trainer.files.reading import read_embedding
+folder, source = map(Path, sys.argv[1:])
+word = read_embedding(source, "my-word")
+for format in (*writing.FORMATS.values(), writing.ONETRAINER, writing.DIFFUSERS_SAFETENSORS):
+    writing.write_embedding(word, folder / f"my-word{format.suffix}", format=format, overwrite=True)
+    print(*map(str, [folder / f"my-word{format.suffix}"]))
+    (folder / f"my-word{format.suffix}").rename(folder / str(len(list(folder.iterdir()))))
+"""
+
+
+def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
+    """In processes of their own: A1111's short hash and other indexes hang on a file's bytes."""
+    notes = {f"note {i}": str(i) for i in range(30)} | {"word": "漢字"}
+    source = tmp_path / "source.safetensors"
+    write_embedding(Embedding("source", {"clip_l": L}, notes), source)
+    hashes = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", WRITE_ALL, str(folder), str(source)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        files = sorted(folder.iterdir())
+        assert len(files) == len(FORMATS) + 2
+        hashes.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    assert hashes[0] == hashes[1]
+
+
+def test_notes_have_an_order(tmp_path: Path) -> None:
+    notes = {f"note {i}": str(i) for i in range(30)}
+    path = tmp_path / "word.safetensors"
+    save_file({"emb_params": L}, path, dict(reversed(notes.items())))  # in an order of chance
+    assert list(read_embedding(path).metadata) == sorted(notes)
+
+
+def test_notes_say_the_new_name() -> None:
+    """Whoever wrote them; but a title in a person's words stays."""
+    word = Embedding("old", {"clip_l": L}, {"name": "old", "modelspec.title": "old", "step": "5"})
+    assert word.renamed("new").metadata == {
+        "name": "new",
+        "modelspec.title": "new",
+        "modelspec.trigger_phrase": "new",
+        "step": "5",
+    }
+    titled = Embedding("old", {"clip_l": L}, {"name": '"old"', "modelspec.title": "A toy"})
+    assert titled.renamed("new").metadata == {
+        "name": '"new"',
+        "modelspec.title": "A toy",
+        "modelspec.trigger_phrase": "new",
+    }
 
 
 def test_safetensors_layout(tmp_path: Path) -> None:
     with safe_open(save(SINGLE, tmp_path), "pt") as file:
         assert file.keys() == ["emb_params"]
-        assert file.metadata() == SINGLE.metadata
+        assert {k: v for k, v in file.metadata().items() if k != HASH} == SINGLE.metadata
     assert load_file(tmp_path / "my-word.safetensors")["emb_params"].dtype == torch.float32
     write_embedding(DOUBLE, tmp_path / "double.safetensors")
     assert set(load_file(tmp_path / "double.safetensors")) == {"clip_l", "clip_g"}
@@ -86,6 +198,11 @@ def test_diffusers_layout(tmp_path: Path) -> None:
     data = torch.load(save(SINGLE, tmp_path, ".bin"), weights_only=True)
     assert list(data) == ["<my-word>"]
     assert torch.equal(data["<my-word>"], L)
+    one = Embedding("one", {"clip_l": L[:1]})
+    write_embedding(one, tmp_path / "one.bin")
+    # As its first files had it: InvokeAI and refiners read only that.
+    assert torch.equal(torch.load(tmp_path / "one.bin", weights_only=True)["<one>"], L[0])
+    assert read_embedding(tmp_path / "one.bin").fingerprint == one.fingerprint
 
 
 def test_same_vectors_are_not_written_again(tmp_path: Path) -> None:
@@ -161,13 +278,18 @@ def test_the_most_vectors(suffix: str, tmp_path: Path) -> None:
 # Other readers of what we write
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
-def test_diffusers_loads_what_we_write(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "format",
+    [*list(FORMATS.values())[:3], ONETRAINER, DIFFUSERS_SAFETENSORS],
+    ids=[*list(FORMATS)[:3], "--onetrainer", "--diffusers"],
+)
+def test_diffusers_loads_what_we_write(format: Format, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     from support.tiny_models import tiny
 
     learned = rows(3, 32)
-    path = save(Embedding("my-word", {"clip_l": learned}), tmp_path, suffix)
+    path = tmp_path / f"my-word{format.suffix}"
+    write_embedding(Embedding("my-word", {"clip_l": learned}), path, format=format)
     pipeline = tiny("sd1", tmp_path / "model").pipeline()
     pipeline.load_textual_inversion(str(path), token="my-word")
     tokens = pipeline.tokenizer.convert_tokens_to_ids(["my-word", "my-word_1", "my-word_2"])
@@ -183,6 +305,24 @@ def test_diffusers_takes_the_word_from_its_own_format(tmp_path: Path) -> None:
     pipeline = tiny("sd1", tmp_path / "model").pipeline()
     pipeline.load_textual_inversion(str(path))
     assert "<my-word>" in pipeline.tokenizer.get_vocab()
+
+
+def test_diffusers_loads_its_two_files(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from support.tiny_models import tiny
+
+    vectors = {"clip_l": rows(1, 32), "clip_g": rows(1, 48)}
+    path = tmp_path / "my-word.safetensors"
+    files = write_embedding(Embedding("my-word", vectors), path, format=DIFFUSERS_SAFETENSORS)
+    pipeline = tiny("sdxl", tmp_path / "model").pipeline()
+    parts = (
+        ("clip_l", pipeline.text_encoder, pipeline.tokenizer),
+        ("clip_g", pipeline.text_encoder_2, pipeline.tokenizer_2),
+    )
+    for file, (key, encoder, tokenizer) in zip(files, parts, strict=True):
+        pipeline.load_textual_inversion(str(file), text_encoder=encoder, tokenizer=tokenizer)
+        token = tokenizer.convert_tokens_to_ids("<my-word>")
+        assert torch.equal(encoder.get_input_embeddings().weight[[token]], vectors[key])
 
 
 def test_diffusers_loads_both_encoders(tmp_path: Path) -> None:

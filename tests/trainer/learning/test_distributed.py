@@ -133,4 +133,6 @@ def test_bad_tables(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "words.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=sentence):
-        read_table(path, argparse.Namespace(template_file=None, preset=NONE, kind=Settings))
+        read_table(
+            path, argparse.Namespace(template_file=None, preset=NONE, kind=Settings, model="m")
+        )

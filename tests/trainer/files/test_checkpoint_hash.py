@@ -1,0 +1,42 @@
+"""The hash of a checkpoint, from what other tools have written beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual_inversion.trainer.files.checkpoint_hash import known_hash
+
+HASH = "6CE0161689B3853ACAA03779EC93EAFE75A02F4CED659BEE03F50797806FA2FA"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.sha256", HASH),
+        ("model.safetensors.sha256", f"{HASH.lower()}  model.safetensors\n"),
+        ("model.metadata.json", json.dumps({"sha256": HASH.lower()})),
+        ("model.civitai.info", json.dumps({"files": [{"hashes": {"SHA256": HASH}}]})),
+    ],
+)
+def test_hashes_of_other_tools(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert known_hash(tmp_path / "model.safetensors") == "6ce0161689"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.sha256", "no hash"),
+        ("other.sha256", HASH),
+        ("model.metadata.json", "["),
+        ("model.metadata.json", "[" * 100_000),
+        ("model.metadata.json", json.dumps({"sha256": 5})),
+        ("model.civitai.info", json.dumps({"files": 2 * [{"hashes": {"SHA256": HASH}}]})),
+        ("model.civitai.info", json.dumps({"files": [{"hashes": 5}]})),
+    ],
+)
+def test_what_says_nothing(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert known_hash(tmp_path / "model.safetensors") == ""

@@ -1,0 +1,152 @@
+"""Options from a file and in a file, and the command that made a word."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..embeddings.embedding import Embedding
+from ..embeddings.provenance import expression_of
+from ..errors import InputError
+from ..files.whole_files import write_whole
+from ..settings import NegativeSettings, Settings, described_fields
+from .commands import CONFIG_FILE, WRITE_CONFIG, CommandParser
+
+_NOT_WRITTEN = frozenset(
+    {"help", "help_all", "config_file", "write_config", "quiet", "verbose", "dry_run"}
+)
+
+
+def add_configuration(parser: CommandParser) -> None:
+    """Add the options that read and write options."""
+    group = parser.titled("output")
+    group.add_argument(
+        CONFIG_FILE,
+        type=Path,
+        metavar="FILE",
+        help="Take options from a TOML file of lines such as num_vectors = 2, its keys the names "
+        "of options with _ for -. Options given here count more.",
+    )
+    group.add_argument(
+        WRITE_CONFIG,
+        type=Path,
+        metavar="FILE",
+        help="Write the options given here into such a file, and stop.",
+    )
+
+
+def with_configuration(given: Sequence[str]) -> list[str]:
+    """The arguments with those of the file that `--config-file` names put before them.
+
+    Args:
+        given: arguments, with `--config-file` among them.
+
+    Raises:
+        InputError: the file cannot be read, or holds what no option takes.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument(CONFIG_FILE, type=Path, required=True)
+    known, _ = finder.parse_known_args(given)
+    place = next((i for i, one in enumerate(given) if not one.startswith("-")), 0)
+    options = [one for item in read_toml(known.config_file).items() for one in _as_option(*item)]
+    return [*given[: place + 1], *options, *given[place + 1 :]]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        InputError: it cannot be read, or this Python has nothing to read it with.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # before Python 3.11
+        try:
+            import tomli as tomllib
+        except ModuleNotFoundError:
+            raise InputError(
+                f"“{path.name}” needs Python 3.11 or newer, or the package tomli: pip install tomli"
+            ) from None
+    try:
+        options: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return options
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            f"“{path}” cannot be read ({error}): give a TOML file in UTF-8."
+        ) from error
+
+
+def _as_option(key: str, value: object) -> list[str]:
+    option = "--" + key.replace("_", "-")
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option[2:]}"]
+    if isinstance(value, (str, int, float)):
+        return [f"{option}={value}"]
+    raise InputError(f"{key} in the configuration is no text, number, true or false.")
+
+
+def write_configuration(options: argparse.Namespace, parser: CommandParser) -> None:
+    """Write the options that differ from what is usual into the file that they name.
+
+    Raises:
+        InputError: the file exists or cannot be written.
+    """
+    path: Path = options.write_config
+    if path.exists() and not options.overwrite:
+        raise InputError(f"“{path}” exists already: choose another name, or add --overwrite.")
+    lines = [
+        f"{action.dest} = {_as_toml(value)}"
+        for action in parser._actions
+        if action.option_strings and action.dest not in _NOT_WRITTEN
+        for value in [getattr(options, action.dest, action.default)]
+        if value != action.default and value is not None
+    ]
+    head = f"# textual-inversion {options.given[0]} {CONFIG_FILE} {path.name}\n"
+    write_whole(path, f"{head}{chr(10).join(lines)}\n".encode())
+    print(path)
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    # A basic string of TOML is one of JSON, but for DEL, which TOML wants escaped too.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def command_of(word: Embedding) -> str:
+    """The command that made a word, with CAPITALS where its notes do not tell.
+
+    Raises:
+        InputError: they tell nothing of how it was made.
+    """
+    expression = expression_of(word.metadata)
+    if expression is not None:
+        return shlex.join(["textual-inversion", "blend", expression, f"{word.name}.safetensors"])
+    try:
+        noted = json.loads(word.metadata["textual_inversion.settings"])
+        settings = {str(key): value for key, value in noted.items()}
+    except (KeyError, ValueError, AttributeError, RecursionError):
+        raise InputError(
+            f"The notes of “{word.name}” do not say how it was made: only words made by this "
+            "package tell, and only in .safetensors."
+        ) from None
+    return shlex.join(_training(word.metadata, settings))
+
+
+def _training(notes: Mapping[str, str], settings: Mapping[str, Any]) -> list[str]:
+    negative = "objective" in settings
+    kind: type[Settings] = NegativeSettings if negative else Settings
+    command = ["textual-inversion", "train-negative" if negative else "train"]
+    command += ["--model", notes.get("sd_checkpoint_name", "MODEL"), "--images", "PICTURES"]
+    for field, _ in described_fields(kind):
+        value = settings.get(field.name, field.default)
+        # What auto stood for is the same again, whatever becomes usual later.
+        if value != field.default or field.name == "name":
+            command += _as_option(field.name, value)
+    if "textual_inversion.start_from" in notes:
+        command += ["--start-from", notes["textual_inversion.start_from"].split(",")[0]]
+    return command

@@ -1,0 +1,55 @@
+"""The hash of a checkpoint, where another tool has noted it beside the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SHORT = 10
+"""Signs of a SHA-256 by which AUTOMATIC1111 calls a checkpoint."""
+
+_MOST = 4 * 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def known_hash(checkpoint: Path) -> str:
+    """The hash that AUTOMATIC1111 shows for a checkpoint; empty where nobody has noted it.
+
+    Gigabytes are not read for it: it is taken from what tools that keep models in order write
+    beside them, such as `NAME.sha256`, `NAME.metadata.json` (LoRA-Manager) and
+    `NAME.civitai.info` (Civitai Helper).
+    """
+    for found in _noted(checkpoint):
+        if isinstance(found, str) and _SHA256.fullmatch(found.strip()):
+            return found.strip().lower()[:SHORT]
+    return ""
+
+
+def _noted(checkpoint: Path) -> Iterator[Any]:
+    # These files are other tools', in any state: what cannot be read says nothing.
+    for name in (f"{checkpoint.stem}.sha256", f"{checkpoint.name}.sha256"):
+        yield _text(checkpoint.with_name(name)).partition(" ")[0]
+    yield _json(checkpoint.with_name(f"{checkpoint.stem}.metadata.json")).get("sha256")
+    files = _json(checkpoint.with_name(f"{checkpoint.stem}.civitai.info")).get("files")
+    # With several, nothing says which of them this one is.
+    if isinstance(files, list) and len(files) == 1:
+        with contextlib.suppress(KeyError, TypeError):
+            yield files[0]["hashes"]["SHA256"]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(_text(path))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file() and path.stat().st_size <= _MOST:
+            return path.read_text(encoding="utf-8")
+    return ""

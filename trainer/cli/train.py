@@ -265,7 +265,9 @@ class TerminalDisplay:
         self._bar.leave = True  # no bar remains of a run that never began
         for line in news:
             self._bar.write(line, file=sys.stderr)
-        self._bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+        self._bar.total = progress.end[1]
+        told = f"loss {progress.smoothed_loss:.4f}, {progress.estimate}"
+        self._bar.set_postfix_str(told, refresh=False)
         self._bar.update()
 
     def take_requests(self) -> frozenset[str]:

@@ -61,6 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     ) as bar:
         for progress in learn(model, settings):
             run.append(progress)
+            bar.total = progress.end[1]
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
             bar.update()
     print("Drawing and measuring …")

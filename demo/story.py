@@ -75,7 +75,7 @@ def tiny_model() -> DiffusersModel:
 
 
 def lesson_settings(concept: str, **changes: object) -> Settings:
-    """Settings of the demo's run: twice the usual steps, half a minute on a CPU.
+    """Settings of the demo's run, which ends by itself after some twenty seconds on a CPU.
 
     Raises:
         InputError: there is no such concept.

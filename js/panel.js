@@ -1,6 +1,8 @@
 /** The live view of a run: chart, pictures and buttons. Knows nothing of nodes. */
 
-import { drawChart, EVALUATION, LOSS, nearestRow, RATE, SERIES, short, SMOOTHED, STEP } from "./chart.js";
+import {
+  drawChart, EVALUATION, LOSS, nearestRow, OVER_NOISE, RATE, SERIES, SHARE, short, SMOOTHED, STEP, TURNED,
+} from "./chart.js";
 import { element } from "./dom.js";
 import { headline, previewPath } from "./runs.js";
 
@@ -136,6 +138,11 @@ export class Panel {
     const texts = [`step ${row[STEP]}`];
     for (const [key, column] of [["loss", LOSS], ["smoothed", SMOOTHED], ["evaluation", EVALUATION], ["rate", RATE]]) {
       if (this.shown.has(key) && row[column] !== null) texts.push(`${key} ${short(row[column])}`);
+    }
+    if (this.shown.has("share") && row[SHARE] != null) {
+      texts.push(`${Math.round(100 * row[SHARE])} % of the way`);
+      texts.push(`turned ${Math.round((180 / Math.PI) * row[TURNED])}°`);
+      if (row[OVER_NOISE] !== null) texts.push(`signal over noise ${short(row[OVER_NOISE])}`);
     }
     this.hint.textContent = texts.join(" · ");
   }

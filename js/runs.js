@@ -33,8 +33,9 @@ export function merged(run, answer) {
 export function headline(run) {
   if (!run.status) return "";
   if (run.status === "running") return run.message || "begins";
-  const steps = `${run.step} of ${run.steps} steps`;
-  if (run.status === "finished") return `finished: ${run.step} steps`;
+  const steps = run.steps > run.step ? `${run.step} of ${run.steps} steps` : `${run.step} steps`;
+  const why = run.message ? `. ${run.message}` : "";
+  if (run.status === "finished") return `finished: ${run.step} steps${why}`;
   if (run.status === "stopped") return `stopped and kept: ${steps}`;
   const reason = run.message ? ` (${run.message.replace(/\.$/, "")})` : "";
   return `cut short: ${steps}${reason}. Run again to continue.`;

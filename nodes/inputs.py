@@ -20,17 +20,25 @@ LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
 
 
-def setting_inputs(kind: type[Settings], *, advanced: bool) -> list[io.Input]:
-    """Inputs for the trainer's everyday or rarely used settings, their words as tooltips."""
+def setting_inputs(kind: type[Settings], place: str) -> list[io.Input]:
+    """Inputs for some of the trainer's settings, their words as tooltips.
+
+    Args:
+        kind: of settings.
+        place: `front` for the everyday ones, `middle` for those that are rarely needed, `end` for
+            those that graphs of the first versions lack; see `Choice`.
+    """
     return [
         _input(field.name, field.default, choice)
         for field, choice in described_fields(kind)
-        if choice.advanced == advanced
+        if (choice.place or ("middle" if choice.advanced else "front")) == place
     ]
 
 
 def _input(name: str, default: Any, choice: Choice) -> io.Input:
     common: dict[str, Any] = {"default": default, "tooltip": choice.help}
+    if choice.place == "end":
+        common["optional"] = True  # also where a graph for the API lacks it
     kind = _kind(default, choice)
     if choice.advanced and "advanced" in inspect.signature(kind).parameters:
         common["advanced"] = True

@@ -47,7 +47,7 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             "images",
             tooltip=images,
         ),
-        *setting_inputs(kind, advanced=False),
+        *setting_inputs(kind, "front"),
         io.Boolean.Input(
             "save",
             default=True,
@@ -60,8 +60,9 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             tooltip="Replace an existing embedding of the same name. Off: the node refuses before "
             "training starts.",
         ),
-        *setting_inputs(kind, advanced=True),
+        *setting_inputs(kind, "middle"),
         io.Combo.Input("preset", options=[NONE, *PRESETS], default=NONE, tooltip=PRESET_HELP),
+        *setting_inputs(kind, "end"),
         io.String.Input(
             "captions",
             optional=True,
@@ -101,8 +102,8 @@ def report_output() -> io.Output:
     """The output of what is known of the word."""
     return io.String.Output(
         display_name="report",
-        tooltip="A report on the word: loss by noise level, lengths, nearest words, similarity to "
-        "the start, and anything unusual. For Preview as Text.",
+        tooltip="A report on the word: how far it has come, loss by noise level, lengths, nearest "
+        "words, similarity to the start, and anything unusual. For Preview as Text.",
     )
 
 
@@ -162,7 +163,7 @@ def train_in_host(
         InputError: something cannot be used; before any time is spent.
         DivergedError: see `loop.train`.
     """
-    chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind)}
+    chosen = {f.name: values.get(f.name, [f.default])[0] for f, _ in described_fields(kind)}
     settings = kind(**with_preset(preset[0], chosen))
     objective = objective_of(settings)
     for name in objective.names(settings.name) if save[0] else ():

@@ -178,7 +178,8 @@ class FrozenModel(Protocol):
 
         Args:
             prompts: from `tokenize`.
-            vectors: encoder key -> float32 tensor [vectors, width], placed where the word is.
+            vectors: encoder key -> float32 tensor [vectors, width], placed where the word is; or
+                [prompts, vectors, width], for each prompt its own.
         """
 
     def text_states(

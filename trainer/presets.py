@@ -37,7 +37,16 @@ _SPHERE: Mapping[str, Any] = {
     "initialization": "words",
     "accumulate": 1,
 }
-"""Direction only (arXiv 2512.13672), as the defaults have it."""
+"""Direction only (arXiv 2512.13672), for runs of a given length."""
+
+_ANYTIME: Mapping[str, Any] = {
+    **_SPHERE,
+    "learning_rate": OPTIMIZERS["sphere"].falling_rate,
+    "schedule": "anytime",
+    "averaging": "last half",
+    "steps": 2000,
+}
+"""The same for runs that end by themselves, as the defaults have it."""
 
 # arXiv 2503.14868. On the tiny model of the demo it does worse for objects than all timesteps.
 _WINDOW: Mapping[str, Any] = {**_SPHERE, "steps": 500, "timesteps": "window"}
@@ -58,18 +67,32 @@ _CLASSIC: Mapping[str, Any] = {
     "progressive": False,
     "context": 0.0,
     "stop_early": False,
+    "patience": "none",
     "keep": "last",
 }
 """What the first trainers have in common."""
 
 PRESETS: Mapping[str, Preset] = {
-    "fast": Preset("half a minute on a GPU", {**_SPHERE, "steps": 60}),
-    "balanced": Preset("more pictures seen, for more likeness", {**_SPHERE, "steps": 500}),
+    "fast": Preset("ends early, checked on the tiny model", {**_ANYTIME, "patience": "fast"}),
+    "balanced": Preset("the defaults", {**_ANYTIME, "patience": "balanced"}),
+    "thorough": Preset(
+        "ends late, for a little more likeness, checked on the tiny model",
+        {**_ANYTIME, "patience": "thorough"},
+    ),
+    # The published code: 400 steps of 4 pictures, 0.04 radians each, the last vector. Its pull is a
+    # number of its own, which is a share of the gradient here.
+    "directional": Preset(
+        "Directional TI as published for SDXL",
+        {**_SPHERE, "schedule": "constant", "averaging": "none", "steps": 400, "pull": 0.1},
+    ),
     "style": Preset(
-        "balanced, for a style",
+        "500 steps of fixed length, for a style",
         {**_WINDOW, "learn": "style"},
     ),
-    "window": Preset("balanced, on the timesteps reported to teach large models the most", _WINDOW),
+    "window": Preset(
+        "the same for an object, on the timesteps reported to teach large models the most",
+        _WINDOW,
+    ),
     # arXiv 2208.01618: batches of 4 on two GPUs, a base rate of 0.005 times both.
     "paper": Preset(
         "the original paper's",

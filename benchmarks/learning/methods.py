@@ -15,6 +15,15 @@ STATED: Mapping[str, Any] = {
 """What all methods of the ablation share, whatever the defaults are."""
 
 
+COSINE: Mapping[str, Any] = {
+    "schedule": "cosine",
+    "averaging": "last quarter",
+    "learning_rate": "0.04",
+}
+"""Turning along a cosine, for a given number of steps: what the defaults were before runs ended by
+themselves."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A way of learning.
@@ -57,7 +66,7 @@ GRID: Mapping[str, Method] = {
 """The ablation: timesteps × optimiser × vectors."""
 
 CHANGES: Mapping[str, Method] = {
-    f"defaults, {name}": Method(change)
+    f"cosine, {name}": Method({**COSINE, **change})
     for name, change in {
         "4 vectors, progressive": {"num_vectors": 4, "progressive": True},
         "batch 1": {"batch_size": 1},
@@ -82,7 +91,7 @@ CHANGES: Mapping[str, Method] = {
         "from captions": {"initialization": "captions"},
     }.items()
 }
-"""One change to the defaults at a time, beside those in the grid, and two of the best."""
+"""One change to the cosine at a time, beside those in the grid, and two of the best."""
 
 PEERS: Mapping[str, Method] = {
     name: Method({"preset": preset}, captions=captions)
@@ -107,14 +116,25 @@ SCRIPTS: Mapping[str, Method] = {
 }
 """The script itself, with the learning rate after its own scaling."""
 
-DEFAULTS = "ours: defaults"
+FIXED = "ours: cosine"
 """What `CHANGES` change."""
 
+DEFAULTS = "ours: ends by itself"
+
 OURS: Mapping[str, Method] = {
+    FIXED: Method(COSINE),
+    f"{FIXED}, no captions": Method(COSINE, captions=False),
+}
+"""Runs of a given length."""
+
+ENDING: Mapping[str, Method] = {
     DEFAULTS: Method(),
     f"{DEFAULTS}, no captions": Method(captions=False),
+    f"{DEFAULTS}, measured": Method({"weighting": "measured"}),
+    f"{DEFAULTS}, measured, no captions": Method({"weighting": "measured"}, captions=False),
 }
-"""What a user gets who changes nothing; the presets fast and balanced change the steps alone."""
+"""What a user gets who changes nothing, and with weights by timestep that a run measures. The
+number of samples is their limit."""
 
 BASELINE = "A1111's recipe"
 """5,000 samples of it are the mark: AdamW at a constant 0.005, one picture a step."""
@@ -123,6 +143,7 @@ WITH_CAPTIONS = "A1111's recipe, captions"
 """The same, told what varies in the pictures: the harder mark for methods that are told, too."""
 
 GROUPS: Mapping[str, Mapping[str, Method]] = {
+    "ending": ENDING,
     "ours": OURS,
     "peers": PEERS,
     "scripts": SCRIPTS,

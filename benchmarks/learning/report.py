@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import BASELINE, CHANGES, DEFAULTS, GRID, METHODS, OURS, WITH_CAPTIONS
+from methods import BASELINE, CHANGES, ENDING, FIXED, GRID, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
@@ -34,7 +34,7 @@ Groups = Mapping[tuple[str, int], Rows]
 """Rows by method and samples."""
 
 FEWER_SAMPLES = 10
-"""The defaults are to reach the baseline with this share of its samples."""
+"""Ours are to reach the baseline with this share of its samples."""
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -64,7 +64,7 @@ def by_place(rows: Rows) -> dict[tuple[str, int], Mapping[str, Any]]:
 
 def table(rows: Rows) -> str:
     """A line for each method and number of samples, the best likeness of each number first."""
-    apart = {*GRID, *CHANGES}  # which have tables of their own
+    apart = {*GRID, *CHANGES, *ENDING}  # which have tables of their own
     groups = {key: found for key, found in grouped(rows).items() if key[0] not in apart}
     longest = max((samples for _, samples in groups), default=0)
     base = groups.get((BASELINE, longest))
@@ -140,22 +140,58 @@ def bars(rows: Rows) -> str:
     return "\n".join(lines) or "No runs of ours and the baseline yet."
 
 
+def ending(rows: Rows) -> str:
+    """Runs that end by themselves, beside those along a cosine of the same concepts and seeds."""
+    groups = grouped(rows)
+    lines = [
+        "| method | limit | runs | samples seen | likeness error | prompts followed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for key in sorted(groups, key=lambda key: (list(METHODS).index(key[0]), key[1])
+                      if key[0] in ENDING else (len(METHODS), key[1])):  # fmt: skip
+        if key[0] not in ENDING:
+            continue
+        found = by_place(groups[key])
+        fixed = FIXED + ", no captions" * key[0].endswith("no captions")
+        beside = {
+            samples: {k: row for k, row in by_place(groups[fixed, samples]).items() if k in found}
+            for samples in (500, 2000)
+            if (fixed, samples) in groups
+        }
+        sets = [(key[0], str(key[1]), found)]
+        sets += [
+            (fixed, str(samples), rows)
+            for samples, rows in beside.items()
+            if len(rows) == len(found)
+        ]
+        for name, limit, one in sets:
+            error, spread = mean_and_error([row["likeness_error"] for row in one.values()])
+            share, share_spread = mean_and_error([following(row) for row in one.values()])
+            seen = [4 * row["steps"] if "steps" in row else row["samples"] for row in one.values()]
+            lines.append(
+                f"| {name} | {limit} | {len(one)} | {statistics.mean(seen):.0f} "
+                f"({min(seen)} to {max(seen)}) | {error:.3f} ± {spread:.3f} | {share:.1%} ± "
+                f"{share_spread:.1%} |"
+            )
+    return "\n".join(lines)
+
+
 def changes(rows: Rows) -> str:
-    """What one change to the defaults does, over the same concepts and seeds; the best first."""
+    """What one change to the cosine does, over the same concepts and seeds; the best first."""
     parts = []
     groups = grouped(rows)
     for samples in sorted({samples for method, samples in groups if method in CHANGES}):
         lines = []
         for name in CHANGES:
             found = [
-                paired(groups, (name, samples), (DEFAULTS, samples), value)
+                paired(groups, (name, samples), (FIXED, samples), value)
                 for value in ("likeness_error", "following", "seconds")
             ]
             if None in found:
                 continue
             (error, spread), (share, share_spread), (seconds, _) = found  # type: ignore[misc]
             cells = [
-                name.removeprefix("defaults, "),
+                name.removeprefix("cosine, "),
                 str(len(groups[name, samples])),
                 f"{error:+.3f} ± {spread:.3f}",
                 f"{share:+.1%} ± {share_spread:.1%}",
@@ -163,7 +199,7 @@ def changes(rows: Rows) -> str:
             ]
             lines.append((error, f"| {' | '.join(cells)} |"))
         parts += [
-            f"One change to the defaults at a time, with {samples} samples: what it adds to the "
+            f"One change to the cosine at a time, with {samples} samples: what it adds to the "
             "likeness error, to the prompts followed and to the seconds.",
             "",
             "| change | runs | likeness error | prompts followed | seconds |",
@@ -248,11 +284,11 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?")
     options = parser.parse_args()
     rows = read_rows(options.results or RESULTS)
-    figures = "\n\n".join(part(rows) for part in (table, bars, changes, ablation))
+    figures = "\n\n".join(part(rows) for part in (table, ending, bars, changes, ablation))
     print(figures)
     if not options.results:
         fill(HERE / "README.md", figures)
-        shown = [name for name in METHODS if "ours" in name or "recipe" in name]
+        shown = [name for name in METHODS if name in OURS or "recipe" in name]
         plot(rows, shown, HERE / "likeness.svg")
 
 

@@ -115,8 +115,8 @@ def settings_of(method: Method, job: Job) -> dict[str, Any]:
     }
 
 
-def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, float | None]:
-    """Train a word; returns its vectors, seconds, and its loss on the fixed batch."""
+def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, dict[str, Any]]:
+    """Train a word; returns its vectors, seconds, its loss on the fixed batch, and its steps."""
     from textual_inversion.trainer.learning.loop import train
     from textual_inversion.trainer.settings import Settings
 
@@ -126,10 +126,13 @@ def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, float 
     clock = time.process_time if device == "cpu" else time.perf_counter
     start = clock()
     *_, progress = train(model, pictures, settings)
-    return dict(progress.kept.vectors), clock() - start, progress.evaluation
+    told = {"loss": progress.evaluation, "steps": progress.step}
+    return dict(progress.kept.vectors), clock() - start, told
 
 
-def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any], float, None]:
+def learn_by_script(
+    job: Job, device: str, script: Path
+) -> tuple[dict[str, Any], float, dict[str, Any]]:
     """The same by diffusers' script, in a process of its own."""
     import numpy as np
     from PIL import Image
@@ -168,7 +171,7 @@ def learn_by_script(job: Job, device: str, script: Path) -> tuple[dict[str, Any]
         seconds = report["processor_seconds" if device == "cpu" else "seconds"]
         word = read_embedding(folder / "out" / "learned_embeds.safetensors")
     widths = {e.key: e.width for e in tiny_model(device).text_encoders}
-    return word.rows_for(widths), seconds, None
+    return word.rows_for(widths), seconds, {}
 
 
 @cache
@@ -226,13 +229,13 @@ def run(job: Job, device: str, script: Path | None) -> dict[str, Any]:
         return row | {"likeness_error": errors.likeness_error}
     if METHODS[job.method].script:
         assert script is not None
-        vectors, seconds, loss = learn_by_script(job, device, script)
+        vectors, seconds, told = learn_by_script(job, device, script)
     else:
-        vectors, seconds, loss = learn(job, device)
+        vectors, seconds, told = learn(job, device)
     asked = contexts(job.concept, PLACEHOLDER, CONTEXTS)
     result = measure(draw(device, [a.prompt for a in asked], vectors), job.concept, asked)
     length = max(float(rows.norm(dim=1).mean()) for rows in vectors.values())
-    return row | asdict(result) | {"seconds": seconds, "loss": loss, "length": length}
+    return row | asdict(result) | {"seconds": seconds, "length": length} | told
 
 
 def jobs(options: argparse.Namespace) -> Iterator[Job]:

@@ -119,9 +119,11 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def settings_of(job: Job, recipe: str) -> NegativeSettings:
-    """Those of a user who changes only what the job says; nothing is drawn on the way."""
+    """So many steps along a cosine, and what the job says; nothing is drawn on the way."""
     return NegativeSettings(
         name="negative",
+        schedule="cosine",
+        averaging="last quarter",
         steps=job.steps,
         num_vectors=job.vectors,
         resolution=PIXELS,

@@ -32,13 +32,17 @@ def encode_prompts(
 ) -> list[dict[str, Any]]:
     """Encode tokenised prompts; each result is what the host's CLIP gives for a prompt.
 
+    Vectors are [vectors, width], or [prompts, vectors, width], for each prompt its own.
+
     Returns:
         for each prompt `cond` [1, tokens, width], `pooled_output` and what else the family
         has.
     """
-    # One object for each vector, by which chunks are told apart.
-    live = {key: [v.as_subclass(OutOfPlace) for v in rows] for key, rows in vectors.items()}
-    filled = [_with_vectors(prompt, live) for prompt in prompts]
+    if all(rows.ndim == 2 for rows in vectors.values()):
+        live = [_live(vectors)] * len(prompts)
+    else:
+        live = [_live({k: rows[i] for k, rows in vectors.items()}) for i in range(len(prompts))]
+    filled = [_with_vectors(prompt, own) for prompt, own in zip(prompts, live, strict=True)]
     with ExitStack() as stack:
         for encoder in encoders:
             chunks = [
@@ -52,6 +56,11 @@ def encode_prompts(
             cond, pooled, *extra = cond_stage_model.encode_token_weights(prompt)
             results.append({"cond": cond, "pooled_output": pooled, **(extra[0] if extra else {})})
     return results
+
+
+def _live(vectors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """One object for each vector, by which chunks are told apart."""
+    return {key: [v.as_subclass(OutOfPlace) for v in rows] for key, rows in vectors.items()}
 
 
 def _with_vectors(

@@ -64,7 +64,7 @@ class NodeDisplay:
     def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:
         """Show a step; messages not too often, as every open page gets them."""
         self._run.add(row, progress)
-        self._bar.update_absolute(progress.step)
+        self._bar.update_absolute(progress.step, progress.end[1])
         late = time.monotonic() - self._said > SECONDS_BETWEEN_MESSAGES
         if late or progress.step == progress.steps:
             self.say(str(progress))

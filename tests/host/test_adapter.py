@@ -85,6 +85,11 @@ def test_stock_encoder_gives_the_training_conditioning(
         }
         tokens = [model.tokenize(prompt, 3) for prompt in PROMPTS.values()]
         trained = model.encode_prompts(tokens, {k: v.requires_grad_() for k, v in vectors.items()})
+        # The same rows as a copy for each prompt, as where gradients of pictures are told apart.
+        copies = {k: v.detach().repeat(len(tokens), 1, 1) for k, v in vectors.items()}
+        apart = model.encode_prompts(tokens, copies)
+    for one, other in zip(trained, apart, strict=True):
+        torch.testing.assert_close(one["cond"].detach(), other["cond"], atol=1e-5, rtol=0)
     word = Embedding(f"agree-{loaded.checkpoint.stem}", vectors)
     write_embedding(word, embeddings / f"{word.name}.safetensors", overwrite=True)
     for prompt, training in zip(PROMPTS.values(), trained, strict=True):

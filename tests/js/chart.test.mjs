@@ -58,3 +58,11 @@ test("a path", () => {
   assert.equal(path([[1, 2], [3.04, 4]]), "M1.0,2.0L3.0,4.0");
   assert.equal(path([]), "");
 });
+
+test("the share of the way has the whole height, and runs of before have none", () => {
+  const way = (step, share) => [...row(step, 0.3), 0.2, 1, share];
+  const { lines, inner } = layout([row(1, 0.3), way(2, 0), way(3, 1)], 3, SIZE, new Set(["loss", "share"]));
+  const { points } = lines.find(({ key }) => key === "share");
+  assert.deepEqual(points.map(([, y]) => y), [inner.bottom, inner.top]);
+  assert.deepEqual(lossRange([way(1, 0.9)], new Set(["loss", "share"])), lossRange([way(1, 0)], new Set(["loss"])));
+});

@@ -57,8 +57,11 @@ class ToyModel:
         """The colour of each prompt, [batch, 3]."""
         self.encoded_prompts += prompts
         colours = []
-        for prompt in prompts:
-            word = vectors["clip_l"].mean(0) * len(re.findall(r"\[name\]", prompt))
+        for number, prompt in enumerate(prompts):
+            rows = vectors["clip_l"]
+            word = (rows if rows.ndim == 2 else rows[number]).mean(0) * len(
+                re.findall(r"\[name\]", prompt)
+            )
             ids = self.token_ids(prompt.replace("[name]", " "))
             context = self._vocabulary[ids].sum(0) * 0.01
             colours.append(torch.tanh((word + context) @ self._colours))

@@ -49,5 +49,8 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_without_a_rate_each_optimizer_has_its_own(optimizer: str) -> None:
     settings = Settings(optimizer=optimizer, learning_rate=" auto ")
-    assert settings == Settings(optimizer=optimizer, learning_rate=OPTIMIZERS[optimizer].rate)
+    known = OPTIMIZERS[optimizer]
+    usual = known.falling_rate or known.rate
+    assert settings == Settings(optimizer=optimizer, learning_rate=usual)
     assert Settings(optimizer=optimizer) == settings
+    assert Settings(optimizer=optimizer, schedule="cosine").learning_rate == known.rate

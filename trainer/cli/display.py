@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..learning.diagnostics import USUAL_END
 from ..learning.loop import Progress
 from ..runs.report import RunReport
 from ..runs.run_folder import LossRow
@@ -62,24 +63,26 @@ class TerminalDisplay:
             return
         for line in news:
             self._write(line)
-        loss = f"loss {progress.smoothed_loss:.4f}"
         if self._bar is not None:
             self._bar.leave = True  # no bar remains of a run that never began
-            self._bar.set_postfix_str(loss, refresh=False)
+            self._bar.total = progress.end[1]
+            told = f"loss {progress.smoothed_loss:.4f}, {progress.estimate}"
+            self._bar.set_postfix_str(told, refresh=False)
             self._bar.update()
         elif self._is_due(progress):
-            left = f", {progress.seconds_left:.0f} seconds left" if progress.step > 1 else ""
-            self._write(
-                f"{self._settings.name}: step {progress.step} of {progress.steps}, {loss}{left}"
-            )
+            self._write(f"{self._settings.name}: {progress}")
 
     def take_requests(self) -> frozenset[str]:
         """Nobody asks anything of a command, which Ctrl-C ends."""
         return frozenset()
 
     def _is_due(self, progress: Progress) -> bool:
-        """Whether a run of so many steps is told of now: after the first step and the last too."""
-        every = max(1, progress.steps // _LINES)
+        """Whether a step gets a line: the first, the last, and some between them.
+
+        A run without a length makes about as many as one of its usual length.
+        """
+        length = USUAL_END if self._settings.ends_by_itself else progress.steps
+        every = max(1, length // _LINES)
         return progress.step in (1, progress.steps) or progress.step % every == 0
 
     def _write(self, line: str) -> None:

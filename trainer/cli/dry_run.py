@@ -13,6 +13,7 @@ from ..data.pictures import Picture, meant
 from ..embeddings.embedding import Embedding
 from ..learning.loop import train
 from ..learning.negative_objectives import objective_of
+from ..methods.settling import FIRST
 from ..model import FrozenModel
 from ..settings import Settings
 
@@ -45,8 +46,9 @@ def plan(
     objective = objective_of(settings)
     lines = [
         f"“{settings.name}” would be learned for {encoders} from {count} "
-        f"picture{'s' if count != 1 else ''} of {settings.resolution} pixels, in {settings.steps} "
-        f"steps of {settings.batch_size * settings.accumulate}, and written as {target}.",
+        f"picture{'s' if count != 1 else ''} of {settings.resolution} pixels, in "
+        f"{'at most ' if settings.ends_by_itself else ''}{settings.steps} steps of "
+        f"{settings.batch_size * settings.accumulate}, and written as {target}.",
         *checks(pictures, settings, model.text_encoders, start, objective.prompts),
         _taken(model, pictures, settings, start),
     ]
@@ -62,7 +64,10 @@ def _taken(
     few = replace(settings, steps=TRIED, evaluations=0, keep="last", stop_early=False)
     seconds = [progress.seconds for progress in train(model, pictures, few, start)]
     pace = (seconds[-1] - seconds[0]) / (TRIED - 1)
-    told = expectation(seconds[0] + pace * (settings.steps - 1), settings.steps, model.device)
+    # How soon a run ends that has no length of its own, only its gradients can tell.
+    ends = (FIRST if settings.ends_by_itself else settings.steps, settings.steps)
+    least, most = (seconds[0] + pace * (steps - 1) for steps in ends)
+    told = expectation((least, most), ends, model.device)
     return told + _memory(model.device)
 
 

@@ -74,22 +74,27 @@ def checks(
     ]
 
 
-def expectation(seconds: float, steps: int, device: torch.device) -> str:
+def expectation(seconds: Sequence[float], steps: Sequence[int], device: torch.device) -> str:
     """What a run will take, from the pace of its first steps.
 
     Args:
-        seconds: for all steps, as far as is known.
-        steps: of the run.
+        seconds: for all steps, at least and at most.
+        steps: of the run, at least and at most.
         device: where it runs; of a GPU, the peak of the process so far is told.
     """
-    clock = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
-    if seconds < 1.5:
+    unit, name = (1, "seconds") if seconds[1] < 90 else (60, "minutes")
+    clock = f"{_between(*(round(s / unit) for s in seconds))} {name}"
+    if seconds[1] < 1.5:
         clock = "a second"
     memory = ""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e9
         memory = f" and at most {peak:.1f} GB of GPU memory"
-    return f"{steps} steps take about {clock}{memory}."
+    return f"{_between(*steps)} steps take about {clock}{memory}."
+
+
+def _between(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _captions(pictures: Sequence[Picture], settings: Settings, prompts: PromptsOf) -> Iterator[str]:

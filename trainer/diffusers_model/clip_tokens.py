@@ -72,8 +72,14 @@ def place_vectors(embedded: Tensor, tokens: Tensor, vectors: Tensor) -> Tensor:
     Args:
         embedded: the tokens as their rows of the vocabulary, [chunks, length, width].
         tokens: rows of `chunk_rows`, [chunks, length].
-        vectors: [vectors, width].
+        vectors: [vectors, width], or [chunks, vectors, width], for each chunk its own.
     """
     kept = tokens < 0
-    rows = vectors.to(embedded)[torch.where(kept, ~tokens, 0)]
+    places = torch.where(kept, ~tokens, 0)
+    if vectors.ndim == 3:
+        rows = vectors.to(embedded)[
+            torch.arange(len(tokens), device=tokens.device)[:, None], places
+        ]
+    else:
+        rows = vectors.to(embedded)[places]
     return torch.where(kept[..., None], rows, embedded)

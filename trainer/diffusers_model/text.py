@@ -136,8 +136,11 @@ class PromptEncoder:
     ) -> tuple[list[Tensor], Tensor | None]:
         """Per prompt its states [tokens, width], and for SDXL the pooled [prompts, width]."""
         encoder, form = self._encoders[index], self._formats[index]
-        count = 0 if vectors is None else vectors.shape[0]
+        count = 0 if vectors is None else vectors.shape[-2]
         chunked = [chunk_rows(_groups(prompt), count, form) for prompt in prompts]
+        if vectors is not None and vectors.ndim == 3:
+            chunks = torch.tensor([len(rows) for rows in chunked], device=vectors.device)
+            vectors = vectors.repeat_interleave(chunks, dim=0)
         tokens = torch.tensor([row for rows in chunked for row in rows], device=self._device)
 
         def put_vectors(_module: Any, _inputs: Any, embedded: Tensor) -> Tensor:

@@ -28,8 +28,12 @@ Rows = Mapping[str, Tensor]
 
 
 def row_count(vectors: Rows) -> int:
-    """How many vectors each encoder has; where some have fewer than others, the most."""
-    return max(rows.shape[0] for rows in vectors.values())
+    """How many vectors each encoder has; where some have fewer than others, the most.
+
+    Args:
+        vectors: encoder key -> [vectors, width], or [prompts, vectors, width].
+    """
+    return max(rows.shape[-2] for rows in vectors.values())
 
 
 @dataclass(frozen=True)

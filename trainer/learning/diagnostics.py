@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from ..embeddings.embedding import Embedding, Rows
 from ..embeddings.inspection import EncoderReport, inspect
 from ..model import TextEncoder
+from ..settings import Settings
 
 BANDS = ("little noise", "some noise", "much noise")
 """Equal parts of the schedule, from its clean end."""
@@ -31,6 +33,27 @@ SETTLED = 0.02
 
 ENOUGH = 5
 """Evaluations from which a trend can be told."""
+
+
+FIRST_EVALUATION, USUAL_END = 5, 125
+"""Between these steps a run without a length makes as many evaluations as are asked for."""
+
+
+def is_evaluated(step: int, settings: Settings) -> bool:
+    """Whether the word is tried on the fixed batch after a step, counted from 1.
+
+    Evenly, with the last step; in a run without a length at steps that are each farther from the
+    one before, by the same factor.
+    """
+    count = settings.evaluations
+    if not count:
+        return False
+    if step == settings.steps:
+        return True
+    if not settings.anytime:
+        return step % max(1, settings.steps // count) == 0
+    pace = count / math.log(USUAL_END / FIRST_EVALUATION)
+    return step >= FIRST_EVALUATION and int(pace * math.log(step)) > int(pace * math.log(step - 1))
 
 
 @dataclass(frozen=True)

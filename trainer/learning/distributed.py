@@ -81,6 +81,12 @@ class Processes:
             gradient.copy_(part.view(gradient.shape))
         return float(mean)
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
     def total(self, values: Sequence[float], device: torch.device) -> list[float]:
         """The sum of each value over all processes."""
         if self.size == 1:

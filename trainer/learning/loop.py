@@ -19,9 +19,10 @@ import torch
 from ..data.pictures import Picture, meant
 from ..embeddings.embedding import Embedding, row_count
 from ..errors import InputError
+from ..methods.settling import Estimate
 from ..model import FrozenModel
 from ..settings import Settings
-from .diagnostics import Diagnostics, diagnose, has_settled
+from .diagnostics import Diagnostics, diagnose, has_settled, is_evaluated
 from .distributed import ALONE, Processes
 from .initial import from_captions, learning_encoders
 from .losses import StepLosses
@@ -70,6 +71,9 @@ class Progress:
             first evaluation.
         kept: the one of the two that the settings ask for.
         state: with which `train` goes on from here.
+        estimate: how far the word has come.
+        end: between which steps the run will end, as far as is known.
+        cut_off: whether the limit of steps has ended a run that would have gone on by itself.
     """
 
     step: int
@@ -85,16 +89,35 @@ class Progress:
     best: Embedding
     kept: Embedding
     state: TrainingState
+    estimate: Estimate
+    end: tuple[int, int]
+    cut_off: bool
 
     @property
-    def seconds_left(self) -> float:
-        """An estimate from the pace so far."""
-        return self.seconds / self.step * (self.steps - self.step)
+    def seconds_left(self) -> tuple[float, float]:
+        """At least and at most, from the pace so far."""
+        first, last = (self.seconds / self.step * (step - self.step) for step in self.end)
+        return first, last
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether it can be told at all when the run will end."""
+        return self.end[0] > self.step or self.step == self.steps
+
+    @property
+    def clock(self) -> str:
+        """The time left, in words."""
+        if not self.is_foreseen:
+            return "the time left is not known yet"
+        first, last = self.seconds_left
+        unit, name = (1, "s") if last < 90 else (60, "min")
+        least, most = f"{first / unit:.0f}", f"{last / unit:.0f}"
+        return f"{most} {name} left" if least == most else f"{least} to {most} {name} left"
 
     def __str__(self) -> str:
-        left = self.seconds_left
-        clock = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
-        return f"step {self.step}/{self.steps} · loss {self.smoothed_loss:.4f} · {clock} left"
+        first, last = self.end
+        place = f"step {self.step}/{last}" if first == last else f"step {self.step}"
+        return f"{place} · loss {self.smoothed_loss:.4f} · {self.estimate} · {self.clock}"
 
 
 def train(
@@ -144,7 +167,7 @@ def train(
     half = model.compute_dtype == torch.float16
     trained, history = TrainedVectors(initial, learning, settings, model.device, half), History()
     # All that one step hands to the next.
-    parts: dict[str, Stateful] = {**trained.parts, "record": history}
+    parts: dict[str, Stateful] = {**trained.parts, **step_losses.parts, "record": history}
     if resume is not None:
         resume.restore(parts)
         if resume.step >= settings.steps:
@@ -152,13 +175,13 @@ def train(
     first = resume.step if resume else 0
     started = time.monotonic() - history.seconds
     good: Embedding | None = None  # the last one whose loss is known to be a number
-    every = max(1, settings.steps // max(1, settings.evaluations))
     for step in range(first, settings.steps):
         rows = trained.rows(step)
         total = 0.0
         for loss in step_losses.losses(step, rows, trained.anchors):
             trained.backward(loss)
             total += loss.item()
+        step_losses.measure(rows, trained.scale)
         total = trained.share(processes, total)
         if not math.isfinite(total):
             raise _diverged(step, good)
@@ -174,20 +197,23 @@ def train(
         metadata = {**notes, **step_metadata(step + 1, history.smoothed)}
         last = Embedding(settings.name, learned, metadata)
         evaluation, diagnostics = None, None
-        if settings.evaluations and ((step + 1) % every == 0 or step + 1 == settings.steps):
+        complete = row_count(rows) == row_count(initial)
+        estimate = trained.estimate
+        enough = settings.anytime and complete and estimate.is_enough(step + 1, settings.patience)
+        if is_evaluated(step + 1, settings) or (enough and settings.evaluations):
             losses, noise_levels = step_losses.evaluate(learned), step_losses.noise_levels
             evaluation = sum(losses) / len(losses)
             diagnostics = diagnose(
                 step + 1, noise_levels, losses, history.smoothed, last, initial, model.text_encoders
             )
         history.remember(last, evaluation)
-        complete = row_count(rows) == row_count(initial)
         settled = settings.stop_early and complete and has_settled(history.evaluations)
+        ended = enough or settled
         history.seconds = time.monotonic() - started
         best = history.best or last
         yield Progress(
             step=step + 1,
-            steps=step + 1 if settled else settings.steps,
+            steps=step + 1 if ended else settings.steps,
             loss=total,
             smoothed_loss=history.smoothed,
             evaluation=evaluation,
@@ -199,9 +225,21 @@ def train(
             best=best,
             kept=best if settings.keep == "best" else last,
             state=TrainingState.of(step + 1, parts),
+            estimate=estimate,
+            end=_end(step + 1, ended, estimate, settings),
+            cut_off=settings.ends_by_itself and not ended and step + 1 == settings.steps,
         )
-        if settled:
+        if ended:
             return
+
+
+def _end(step: int, ended: bool, estimate: Estimate, settings: Settings) -> tuple[int, int]:
+    """Between which steps a run will end that has made so many."""
+    if ended:
+        return step, step
+    if settings.anytime:
+        return estimate.end(step, settings.steps, settings.patience)
+    return settings.steps, settings.steps
 
 
 def _diverged(step: int, good: Embedding | None) -> DivergedError:

@@ -15,11 +15,14 @@ from ..embeddings.embedding import Rows, row_count
 from ..errors import InputError
 from ..methods.context import context_loss, with_context
 from ..methods.diffusion import add_noise, target
+from ..methods.measured_weights import MEASURED
 from ..methods.weighting import loss_weights
 from ..model import FrozenModel, TokenizedPrompt
 from ..settings import Settings
 from .distributed import Processes
 from .objectives import NoisyBatch, Objective, TokenizedPrompts, Word
+from .picture_gradients import PictureGradients
+from .state import Stateful
 
 WORD = Word()
 
@@ -101,6 +104,7 @@ class StepLosses:
 
     Attributes:
         noise_levels: how noisy each sample of the fixed batch is, as a share of the schedule, 0..1.
+        parts: all that one step hands to the next.
 
     Args:
         model: the frozen model.
@@ -137,6 +141,8 @@ class StepLosses:
         self._others = [encode(model, others, settings, objective.prompts)] if others else []
         self._fixed = evaluation_batches(self._pictures, model.schedule, settings)
         self.noise_levels = [int(t) / len(model.schedule) for b in self._fixed for t in b.timesteps]
+        self._own = PictureGradients() if settings.weighting == MEASURED else None
+        self.parts: Mapping[str, Stateful] = self._own.parts if self._own else {}
         self._tokenized = cache(lambda rows: TokenizedPrompts(model, rows // objective.words))
 
     def tokenize(self, rows: Rows) -> None:
@@ -169,6 +175,17 @@ class StepLosses:
                     each = losses_of(piece, position, rows, anchors)
                     yield each.sum() / (len(batch.timesteps) * count)
 
+    def measure(self, rows: Rows, scale: float) -> None:
+        """Take in what the gradients of a step's pictures say, once they are all there.
+
+        Args:
+            rows: those of the step.
+            scale: by which gradients are larger than the loss's own.
+        """
+        if self._own:
+            pictures = self._settings.batch_size // self._processes.size * self._settings.accumulate
+            self._own.take(rows, scale / pictures, self._processes)
+
     @torch.no_grad()
     def evaluate(self, rows: Rows) -> list[float]:
         """The loss of each picture of the fixed batch; each process computes some of its parts."""
@@ -189,9 +206,14 @@ class StepLosses:
     def _fit(self, piece: Batch, position: int, rows: Rows, anchors: Rows) -> Tensor:
         """How far the word is from pictures of what it means, [batch]."""
         model, settings = self._model, self._settings
-        each = batch_losses(
-            model, piece, self._tokens(rows), rows, settings.weighting, self._objective
-        )
+        tokens = self._tokens(rows)
+        if self._own:
+            levels = piece.timesteps / len(model.schedule)
+            apart, weights = self._own.watch(rows, levels)
+            each = batch_losses(model, piece, tokens, apart, objective=self._objective)
+            each = each * weights.to(each.device)
+        else:
+            each = batch_losses(model, piece, tokens, rows, settings.weighting, self._objective)
         if not settings.context:
             return each
         texts = [with_context(prompt, position) for prompt in piece.prompts]

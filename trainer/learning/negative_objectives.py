@@ -154,7 +154,9 @@ class FromGoodPictures(Word):
         with torch.no_grad():
             # Neither the captions nor the empty prompt learn: no graph, and one pass for both.
             empty = [""] * count if self.keep else []
-            frozen = shown.predict(model, vectors, [*shown.prompts, *empty])
+            # The word is in none of them.
+            unused = {key: rows.flatten(0, -2)[:1] for key, rows in vectors.items()}
+            frozen = shown.predict(model, unused, [*shown.prompts, *empty])
         positive = frozen[:count]
         negative = shown.predict(model, vectors, [ALONE] * count)
         guided = guide(positive, negative, self.guidance)
@@ -202,10 +204,10 @@ class Pair(Word):
 
     def split(self, vectors: Rows) -> tuple[Rows, Rows]:
         """See `Objective`: the rows of the positive and of the negative."""
-        middle = {key: rows.shape[0] // 2 for key, rows in vectors.items()}
+        middle = {key: rows.shape[-2] // 2 for key, rows in vectors.items()}
         return (
-            {key: rows[: middle[key]] for key, rows in vectors.items()},
-            {key: rows[middle[key] :] for key, rows in vectors.items()},
+            {key: rows[..., : middle[key], :] for key, rows in vectors.items()},
+            {key: rows[..., middle[key] :, :] for key, rows in vectors.items()},
         )
 
     def preview_prompts(

@@ -31,6 +31,10 @@ class Stateful(Protocol):
         """Remember that again."""
 
 
+LATER = frozenset({"signal", "settling"})
+"""Parts that the first checkpoints lack, of runs that did not depend on them."""
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """A run between two steps; `train(..., resume=state)` goes on as if it had never stopped.
@@ -56,7 +60,8 @@ class TrainingState:
         """
         try:
             for name, part in parts.items():
-                part.load_state_dict(_snapshot(self.parts[name]))
+                if name in self.parts or name not in LATER:
+                    part.load_state_dict(_snapshot(self.parts[name]))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(
                 "The checkpoint comes from a run with other settings, or from another version: "

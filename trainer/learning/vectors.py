@@ -13,10 +13,18 @@ from ..embeddings.embedding import Rows, row_count
 from ..methods.averaging import Average
 from ..methods.learning_rate import parse_learning_rate
 from ..methods.optimizers import OPTIMIZERS, learned_values, pull_back, restore_lengths
+from ..methods.settling import Estimate, Settling
+from ..methods.signal import GradientSignal
 from ..model import TextEncoder
 from ..settings import Settings
 from .distributed import Processes
 from .state import Stateful
+
+LONGEST = 2.0
+"""Times the rate that a step of an anytime run turns at most, also where a batch is an outlier."""
+
+PROGRESSIVE = 20
+"""Steps after which the next vector comes in, where a run has no half-time."""
 
 
 class TrainedVectors:
@@ -61,6 +69,7 @@ class TrainedVectors:
             {
                 "params": [self._rows[key]],
                 "scale": encoder.rate_scale if optimizer.rate_of_rows else 1.0,
+                "longest": LONGEST if settings.anytime else math.inf,
             }
             for key, encoder in learning.items()
         ]
@@ -70,23 +79,38 @@ class TrainedVectors:
         self._scaler = GradScaler(device.type, init_scale=2.0**14, enabled=half)
         fixed = self._lengths if settings.fixed_length else None
         self._average = Average(settings.averaging, settings.steps, fixed)
+        self._signal = GradientSignal()
+        self._settling = Settling({key: self.anchors[key] for key in learning})
         self.parts: dict[str, Stateful] = {
             "vectors": parameters,
             "optimizer": self._optimizer,
             "scaler": self._scaler,
             "average": self._average,
+            "signal": self._signal,
+            "settling": self._settling,
         }
 
     def count(self, step: int) -> int:
-        """How many rows are in use at a step; progressive ones are all there at half-time."""
+        """How many rows are in use at a step.
+
+        Progressive ones come in evenly until half-time; in a run without a length, one every
+        `PROGRESSIVE` steps.
+        """
         whole = row_count(self._rows)
         if not self._settings.progressive:
             return whole
+        if self._settings.anytime:
+            return min(whole, 1 + step // PROGRESSIVE)
         return min(whole, 1 + 2 * step * (whole - 1) // max(1, self._settings.steps - 1))
 
     def rows(self, step: int) -> dict[str, Tensor]:
         """The rows in use at a step, to compute a loss with: encoder key -> [vectors, width]."""
         return {key: rows[: self.count(step)] for key, rows in self._rows.items()}
+
+    @property
+    def scale(self) -> float:
+        """By which gradients are larger than the loss's own until `update`."""
+        return float(self._scaler.get_scale())
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss to that of the step."""
@@ -105,7 +129,10 @@ class TrainedVectors:
         norm = torch.nn.utils.clip_grad_norm_(self._rows.values(), limit)
         if not self._scaler.is_enabled() and not torch.isfinite(norm):
             return False
-        pull_back(self._rows, self.anchors, self._settings.pull)
+        if torch.isfinite(norm):
+            self._signal.update(self._rows, cut=self._settings.anytime)
+        sizes = self._signal.strength if self._settings.anytime else None
+        pull_back(self._rows, self.anchors, self._settings.pull, sizes)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
@@ -113,8 +140,14 @@ class TrainedVectors:
             restore_lengths(self._rows, self._lengths)
         return not self._scaler.is_enabled() or self._scaler.get_scale() >= 1
 
+    @property
+    def estimate(self) -> Estimate:
+        """Where the word that `learned` gave last is on its way."""
+        return self._settling.estimate(self._signal.over_noise)
+
     def learned(self, step: int) -> dict[str, Tensor]:
         """What has been learned after a step, in tensors of its own; ask once for each step."""
         with learned_values(self._optimizer):
             averaged = self._average.update(step, self._rows)
+            self._settling.update(self._rows, averaged)
         return {key: rows[: self.count(step)] for key, rows in averaged.items()}

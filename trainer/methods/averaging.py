@@ -11,19 +11,33 @@ from torch import Tensor
 from ..embeddings.embedding import Rows
 from .optimizers import restore_lengths
 
-AVERAGINGS: Sequence[str] = ("none", "last quarter", "ema")
+AVERAGINGS: Sequence[str] = ("last half", "none", "last quarter", "ema")
 
 TAIL = 4
 """The average of the end takes in one step of so many."""
 
+POWER = 3
+"""Of its number, by which a step counts in the mean of the last half."""
+
 HORIZON = 10
 """The moving average reaches back over one step of so many."""
+
+
+def polynomial_share(count: int, power: int) -> float:
+    """What the newest of `count` values counts in a mean in which the n-th counts about n^power.
+
+    Polynomial-decay averaging (Shamir and Zhang, arXiv 1212.1824).
+    """
+    return (1 + power) / (count + power)
 
 
 class Average:
     """What is shown and kept instead of the vectors themselves.
 
     - `none`: the vectors.
+    - `last half`: about the mean over the last half of all steps so far, which needs no length:
+      each step counts by about the third power of its number, which is as steady as a plain mean
+      of 7 in 16 steps.
     - `last quarter`: the mean over the last quarter of the run; before it, the vectors.
     - `ema`: an exponential moving average over about the last tenth of the run's length. At the
       start, the mean of all steps so far.
@@ -54,6 +68,8 @@ class Average:
         share = 1 / self._count
         if self._kind == "ema":
             share = max(share, min(1.0, HORIZON / self._steps))
+        elif self._kind == "last half":
+            share = polynomial_share(self._count, POWER)
         for key, rows in vectors.items():
             mean = self._means.setdefault(key, rows.detach().clone()).to(rows.device)
             self._means[key] = mean.lerp(rows.detach(), share)

@@ -10,8 +10,19 @@ from ..errors import InputError
 Schedule = Callable[[int], float]
 """Step (counted from 0) -> learning rate."""
 
+SCHEDULES = ("anytime", "cosine", "constant")
+"""How a rate may change over a run."""
+
+TURN = 100
+"""Steps after which an anytime rate is half of what it began with."""
+
 LARGEST_RATE = 1000
 """No vocabulary has rows this long; the optimiser's arithmetic ends far above."""
+
+
+def is_anytime(shape: str, rate: str) -> bool:
+    """Whether a run has no length of its own; a list of rates always has one."""
+    return shape == "anytime" and ":" not in rate
 
 
 def parse_learning_rate(text: str, shape: str, steps: int) -> Schedule:
@@ -21,7 +32,9 @@ def parse_learning_rate(text: str, shape: str, steps: int) -> Schedule:
         text: `"0.005"`, or `"0.005:100, 1e-3:1000"`: 0.005 for steps 1 to 100, then 1e-3.
             The last pair may leave out its step and then holds to the end; a list that
             ends early holds its last rate.
-        shape: `constant` or `cosine`; for a single rate only.
+        shape: one of `SCHEDULES`; for a single rate only. `anytime` falls like
+            1 / (1 + step / `TURN`): slowly enough to get anywhere and fast enough to settle, as
+            Robbins and Monro (1951) ask for, whatever the length of the run.
         steps: length of the run.
 
     Raises:
@@ -41,6 +54,8 @@ def parse_learning_rate(text: str, shape: str, steps: int) -> Schedule:
     rate = pairs[0][0]
     if shape == "constant":
         return lambda step: rate
+    if shape == "anytime":
+        return lambda step: rate / (1 + step / TURN)
     return lambda step: rate * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 

@@ -24,6 +24,9 @@ class EventLog:
             "loss/smoothed": row.smoothed_loss,
             "loss/evaluation": row.evaluation,
             "learning_rate": row.learning_rate,
+            "way/signal over noise": row.over_noise,
+            "way/turned": row.turned,
+            "way/share": row.share,
         }
         for name, value in numbers.items():
             if value is not None:

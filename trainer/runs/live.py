@@ -29,7 +29,8 @@ class LiveRun:
 
     Args:
         folder: where it is written.
-        steps: how many it will make.
+        steps: how many it makes at most; while it goes on, how many it is expected to make, and 0
+            as long as that is not known.
         owner: whose it is, in words of the host: the node and its graph.
     """
 
@@ -46,7 +47,8 @@ class LiveRun:
     def add(self, row: LossRow, progress: Progress) -> None:
         """Take in a step."""
         self.rows.append(row)
-        self.seconds_left = progress.seconds_left
+        self.steps = progress.end[1] if progress.is_foreseen else 0
+        self.seconds_left = progress.seconds_left[1]
 
     def ask(self, action: str) -> None:
         """Ask for one of `ACTIONS`; it happens after the present step."""

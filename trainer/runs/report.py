@@ -29,6 +29,7 @@ class RunReport:
         self._expected: list[str] = []
         self._evaluated: list[Diagnostics] = []
         self._remarks: dict[str, str] = {}
+        self._progress: Progress | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -50,9 +51,10 @@ class RunReport:
         """
         self._steps += 1
         lines = []
-        if self._steps == WARM:
-            seconds = progress.seconds + progress.seconds_left
-            self._expected = [expectation(seconds, progress.steps, self._device)]
+        self._progress = progress
+        if self._steps >= WARM and not self._expected and progress.is_foreseen:
+            seconds = [progress.seconds + left for left in progress.seconds_left]
+            self._expected = [expectation(seconds, progress.end, self._device)]
             lines += self._expected
         if progress.diagnostics is not None:
             self._evaluated.append(progress.diagnostics)
@@ -64,7 +66,23 @@ class RunReport:
     @property
     def learned(self) -> str:
         """What the last evaluation has found, for people; empty without any."""
-        return "\n".join([*map(str, self._evaluated[-1:]), *self._remarks.values()])
+        return "\n".join([*map(str, self._evaluated[-1:]), *self._way, *self._remarks.values()])
+
+    @property
+    def _way(self) -> list[str]:
+        """How far the word has come."""
+        if self._progress is None:
+            return []
+        step, estimate = self._progress.step, self._progress.estimate
+        sentences = [f"After {step} steps: {estimate}, {estimate.numbers}."]
+        return [*sentences, *filter(None, [self.limit])]
+
+    @property
+    def limit(self) -> str:
+        """That the limit of steps has ended the run, if it has."""
+        if self._progress is None or not self._progress.cut_off:
+            return ""
+        return "The limit of steps was reached first: run again with more steps, and it goes on."
 
     def __str__(self) -> str:
         """All of it."""

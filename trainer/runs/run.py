@@ -27,6 +27,7 @@ from ..files.whole_files import remove_leftovers, sync, write_whole
 from ..files.writing import write_embedding
 from ..learning.loop import Progress
 from ..learning.state import TrainingState
+from ..methods.learning_rate import is_anytime
 from ..model import FrozenModel
 from ..settings import Settings
 from .checkpoints import load_state, save_state
@@ -42,6 +43,9 @@ KEPT_WORDS = 100
 
 NOT_IN_THE_RESULT = frozenset({"previews", "preview_every", "save_every"})
 """Settings that change nothing about what is learned, so that a run goes on with others."""
+
+LIMITS = frozenset({"steps", "patience"})
+"""Settings that only say when a run ends that has no length of its own."""
 
 
 def fingerprints(
@@ -88,6 +92,7 @@ class Run:
         self._settings = settings
         self._step = state.step if state else 0
         self._saved = self._step
+        self._steps = settings.steps
         self._last: Progress | None = None
         remove_leftovers(folder.path)
         rows = [row for row in folder.losses() if row.step <= self._step]
@@ -128,6 +133,7 @@ class Run:
     def record(self, progress: Progress) -> None:
         """Note a step."""
         self._last, self._step, self._seconds = progress, progress.step, progress.seconds
+        self._steps = progress.end[1]
         row = row_of(progress)
         if self._events:
             self._events.add_losses(row)
@@ -172,7 +178,8 @@ class Run:
             "status": status,
             "message": message,
             "step": self._step,
-            "steps": self._settings.steps,
+            "steps": self._steps,
+            "cut_off": bool(self._last and self._last.cut_off),
             "seconds": round(self._seconds, 1),
             "changed": _now(),
         }
@@ -188,6 +195,9 @@ def row_of(progress: Progress) -> LossRow:
         progress.evaluation,
         progress.learning_rate,
         progress.seconds,
+        progress.estimate.over_noise,
+        progress.estimate.turned,
+        progress.estimate.share,
     )
 
 
@@ -208,15 +218,16 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
     Raises:
         InputError: the disk refuses.
     """
+    usual = asdict(type(settings)())
     inputs = {
-        "settings": {k: v for k, v in asdict(settings).items() if k not in NOT_IN_THE_RESULT},
+        "settings": _deciding(asdict(settings), usual),
         "fingerprint": dict(fingerprint),
     }
     notice = ""
     runs = numbered(parent, settings.name)
     for number in sorted(runs, reverse=True):
         folder = RunFolder(runs[number])
-        if _inputs_of(folder) != inputs or _is_finished(folder):
+        if _inputs_of(folder, usual) != inputs or _is_over(folder, settings):
             continue
         try:
             lock = RunLock(folder)
@@ -224,7 +235,7 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
             notice = f"The run “{folder.id}” is being trained by {other}: this is a run of its own."
             continue
         # It may have come to its end since it was looked at.
-        if not _is_finished(folder):
+        if not _is_over(folder, settings):
             return Run(folder, settings, _newest_state(folder, settings), lock, notice)
         lock.release()
     folder, lock = lock_new_folder(parent, settings.name, runs)
@@ -233,16 +244,29 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
     return Run(folder, settings, None, lock, notice)
 
 
-def _is_finished(folder: RunFolder) -> bool:
-    return folder.status().get("status") == FINISHED
+def _is_over(folder: RunFolder, settings: Settings) -> bool:
+    """Whether a run has ended; one that only the limit has ended goes on with a higher one."""
+    status = folder.status()
+    if status.get("status") != FINISHED:
+        return False
+    return not (status.get("cut_off") and settings.steps > int(status.get("step", 0)))
 
 
-def _inputs_of(folder: RunFolder) -> dict[str, Any]:
+def _deciding(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what is learned in a step; those of old runs lack some."""
+    whole = {**usual, **settings}
+    # A run without a length is the same with any limit, up to there.
+    endless = is_anytime(str(whole["schedule"]), str(whole["learning_rate"]))
+    left_out = NOT_IN_THE_RESULT | (LIMITS if endless else frozenset())
+    return {name: value for name, value in whole.items() if name not in left_out}
+
+
+def _inputs_of(folder: RunFolder, usual: Mapping[str, Any]) -> dict[str, Any]:
     noted = folder.settings()
     settings = noted.get("settings")
     if not isinstance(settings, dict):
         return {}
-    kept = {k: v for k, v in settings.items() if k not in NOT_IN_THE_RESULT}
+    kept = _deciding(settings, usual)
     return {"settings": kept, "fingerprint": noted.get("fingerprint")}
 
 

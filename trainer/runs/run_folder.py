@@ -47,6 +47,10 @@ class LossRow:
         evaluation: the loss on the fixed batch, or None where it was not measured.
         learning_rate: of this step.
         seconds: since the run began, pauses left out.
+        over_noise: signal over noise of a step, or None where it is not known.
+        turned: angle between the word and where it began, in radians.
+        share: of the way that the word has come, 0..1. The last three are None in files of the
+            first versions.
     """
 
     step: int
@@ -55,9 +59,14 @@ class LossRow:
     evaluation: float | None
     learning_rate: float
     seconds: float
+    over_noise: float | None = None
+    turned: float | None = None
+    share: float | None = None
 
 
 COLUMNS = tuple(LossRow.__dataclass_fields__)
+FIRST_COLUMNS = 6
+"""How many columns files of the first versions have."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +225,16 @@ def _rows(path: Path) -> Iterator[LossRow]:
 def _row(line: str) -> LossRow | None:
     try:
         cells = next(csv.reader([line]), [])
-        if len(cells) != len(COLUMNS):
+        if len(cells) not in (FIRST_COLUMNS, len(COLUMNS)):
             return None
-        step, loss, smoothed, evaluation, rate, seconds = cells
-        measured = float(evaluation) if evaluation else None
+        step, loss, smoothed, evaluation, rate, seconds, *estimate = cells
         return LossRow(
-            int(step), float(loss), float(smoothed), measured, float(rate), float(seconds)
-        )
+            int(step), float(loss), float(smoothed), _number(evaluation), float(rate),
+            float(seconds), *map(_number, estimate),
+        )  # fmt: skip
     except (ValueError, csv.Error):
         return None
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None

@@ -155,7 +155,7 @@ def train_and_save(
                     destination.write(word, True)
         if run:
             with failures.survived("How the run ended was not noted in its folder"):
-                run.end(status)
+                run.end(status, report.limit)
     except BaseException as reason:
         if isinstance(reason, DivergedError):
             learned = reason.last_good

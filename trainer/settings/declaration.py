@@ -12,7 +12,11 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Choice:
-    """What surfaces (node, command line) need to know about one setting."""
+    """What surfaces (node, command line) need to know about one setting.
+
+    `place` is where graphs keep its value, which go by places: `front` or `end` where that is not
+    what `advanced` says, because a setting was not always as rarely needed, or came later.
+    """
 
     help: str
     minimum: float | None = None
@@ -21,6 +25,7 @@ class Choice:
     options: Sequence[str] | None = None
     advanced: bool = False
     multiline: bool = False
+    place: str = ""
 
 
 def setting(default: Any, help_text: str, **constraints: Any) -> Any:

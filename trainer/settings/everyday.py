@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..methods.optimizers import OPTIMIZERS
+from ..methods.settling import PATIENCE
 from .declaration import setting
 
 AUTO = "auto"
@@ -40,11 +41,13 @@ class EverydaySettings:
         options=("object", "style"),
     )
     steps: int = setting(
-        125,
-        "How many times the vectors are updated. More is slower and, past some point, makes the "
-        "word ignore the rest of the prompt.",
+        2000,
+        "The most steps that a run makes, if it does not end by itself before (see patience). With "
+        "the schedules cosine and constant: the steps that it makes.",
         minimum=1,
         maximum=100_000,
+        advanced=True,
+        place="front",
     )
     batch_size: int = setting(
         4,
@@ -63,13 +66,24 @@ class EverydaySettings:
     learning_rate: str = setting(
         AUTO,
         "How far each step goes. auto: what suits the optimizer, "
-        + ", ".join(f"{one.rate} for {name}" for name, one in OPTIMIZERS.items())
-        + ". Or a number of your own, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to step "
-        "100, then 1e-3 up to step 1000).",
+        + ", ".join(f"{one.falling_rate or one.rate} for {n}" for n, one in OPTIMIZERS.items())
+        + f"; with the schedules cosine and constant {OPTIMIZERS['sphere'].rate} for sphere. Or a "
+        "number of your own, or A1111's list “0.005:100, 1e-3:1000” (0.005 up to step 100, then "
+        "1e-3 up to step 1000).",
     )
     seed: int = setting(
         0,
         "Seed for all random choices. The same seed, settings and pictures give the same word.",
         minimum=0,
         maximum=2**53 - 1,
+    )
+    patience: str = setting(
+        "balanced",
+        "When a run ends by itself: once as many steps again would bring the word nearer by less "
+        "than "
+        + ", ".join(f"{worth:.0%} ({name})" for name, worth in PATIENCE.items() if worth)
+        + " of its way. It goes on longer where each step says little. none: at the limit of "
+        "steps. Counts with the schedule anytime.",
+        options=tuple(PATIENCE),
+        place="end",
     )

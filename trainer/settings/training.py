@@ -9,8 +9,10 @@ from functools import cached_property
 from ..embeddings.names import new_name
 from ..errors import InputError
 from ..methods.averaging import AVERAGINGS
-from ..methods.learning_rate import parse_learning_rate
+from ..methods.learning_rate import SCHEDULES, is_anytime, parse_learning_rate
+from ..methods.measured_weights import MEASURED
 from ..methods.optimizers import OPTIMIZERS
+from ..methods.settling import PATIENCE
 from ..methods.timesteps import Timesteps, parse_timesteps
 from ..methods.weighting import WEIGHTINGS
 from ..prompts import parse_templates
@@ -29,10 +31,11 @@ class Settings(EverydaySettings):
     """
 
     schedule: str = setting(
-        "cosine",
-        "How the learning rate changes: it falls to zero along a cosine, or stays constant. A "
-        "list of rates is always taken as it stands.",
-        options=("cosine", "constant"),
+        "anytime",
+        "How the learning rate changes. anytime: it falls like 1 / (1 + step / 100), for runs that "
+        "end by themselves (see patience). cosine: to zero at the last of all steps. constant: not "
+        "at all. A list of rates is always taken as it stands.",
+        options=SCHEDULES,
         advanced=True,
     )
     accumulate: int = setting(
@@ -72,8 +75,9 @@ class Settings(EverydaySettings):
     )
     evaluations: int = setting(
         20,
-        "How many times during the run the word is tried on a fixed batch, whose loss shows what "
-        "has been learned. Each costs as much as 4 steps of one picture; 0 does without.",
+        "How many times the word is tried on a fixed batch, whose loss shows what has been "
+        "learned: during the run, or with the schedule anytime until step 125 and ever less often "
+        "from then on. Each costs as much as 4 steps of one picture; 0 does without.",
         minimum=0,
         maximum=1000,
         advanced=True,
@@ -100,9 +104,10 @@ class Settings(EverydaySettings):
     )
     weighting: str = setting(
         "none",
-        "How much each amount of noise counts: all the same (none), or balanced in one of two "
-        "published ways (min-snr, debiased).",
-        options=tuple(WEIGHTINGS),
+        "How much each amount of noise counts: all the same (none), balanced in one of two "
+        "published ways (min-snr, debiased), or as steadily as each is found to say something "
+        "during the run (measured).",
+        options=(*WEIGHTINGS, MEASURED),
         advanced=True,
     )
     noise_offset: float = setting(
@@ -185,8 +190,9 @@ class Settings(EverydaySettings):
     pull: float = setting(
         0.1,
         "Likeness or editability: how strongly the word is pulled back to where it began, as a "
-        "share of each step. 0 learns the most of the pictures; 0.1 to 0.5 keep the word nearer "
-        "to init_words and easier to combine.",
+        "share of what draws it to the pictures at the start, the same for every model. 0 learns "
+        "the most of the pictures; 0.1 to 0.5 keep the word nearer to init_words and easier to "
+        "combine.",
         minimum=0.0,
         maximum=2.0,
         step=0.01,
@@ -198,9 +204,9 @@ class Settings(EverydaySettings):
         advanced=True,
     )
     averaging: str = setting(
-        "last quarter",
-        "Keep an average in place of the last vectors, which removes noise: over the last quarter "
-        "of the run, or a moving one (ema).",
+        "last half",
+        "Keep an average in place of the last vectors, which removes noise: over the last half of "
+        "the steps so far, over the last quarter of all steps, or a moving one (ema).",
         options=AVERAGINGS,
         advanced=True,
     )
@@ -242,6 +248,16 @@ class Settings(EverydaySettings):
     )
 
     @property
+    def anytime(self) -> bool:
+        """Whether the run has no length of its own, and ends when more is not worth it."""
+        return is_anytime(self.schedule, self.learning_rate)
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether `steps` is a limit that is not meant to be reached."""
+        return self.anytime and PATIENCE[self.patience] > 0
+
+    @property
     def fixed_length(self) -> bool:
         """Whether the vectors keep their lengths."""
         return self.renorm or OPTIMIZERS[self.optimizer].keeps_lengths
@@ -273,7 +289,9 @@ class Settings(EverydaySettings):
                 "sphere would shorten: choose the optimizer adamw without renorm."
             )
         if self.learning_rate.strip() == AUTO:
-            object.__setattr__(self, "learning_rate", OPTIMIZERS[self.optimizer].rate)
+            optimizer = OPTIMIZERS[self.optimizer]
+            usual = optimizer.falling_rate if self.anytime else optimizer.rate
+            object.__setattr__(self, "learning_rate", usual or optimizer.rate)
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
         _ = self.timestep_range  # which refuses what it cannot read
         parse_templates(self.templates, self.name)

@@ -216,3 +216,19 @@ def test_description_names_family_and_checkpoint(widths, kind, architecture, sdx
         "modelspec.prediction_type": "v" if kind == "v_prediction" else "epsilon",
         "sd_checkpoint_name": "model v1",
     }
+
+
+def test_each_prompt_may_have_a_word_of_its_own(any_family: TinyParts) -> None:
+    """Also where a prompt takes several chunks; a gradient reaches the prompt's own rows alone."""
+    model = any_family.model()
+    long = "red " * 80 + "[name]"
+    tokens = [model.tokenize(prompt, 2) for prompt in (PROMPT, long, "a toy")]
+    own = [{k: r * scale for k, r in any_family.vectors(2).items()} for scale in (1.0, 0.5, 2.0)]
+    apart = {k: torch.stack([one[k] for one in own]).requires_grad_() for k in own[0]}
+    together = model.encode_prompts(tokens, apart).states
+    for number, one in enumerate(own):
+        alone = model.encode_prompts(tokens, one).states[number]
+        torch.testing.assert_close(together[number], alone, atol=1e-5, rtol=0)
+    together[1].square().sum().backward()
+    for rows in apart.values():
+        assert [bool(gradient.abs().sum() > 0) for gradient in rows.grad] == [False, True, False]

@@ -19,7 +19,8 @@ COLOUR = torch.tensor([0.8, 0.4, 0.3])
 
 
 def run(**changes) -> list[Diagnostics]:
-    defaults = {"init_words": "cat", "steps": 80, "resolution": 64, "learning_rate": "0.05"}
+    defaults = {"init_words": "cat", "steps": 80, "resolution": 64, "learning_rate": "0.05",
+                "schedule": "cosine", "averaging": "last quarter"}  # fmt: skip
     pictures = [Picture(COLOUR.expand(64, 64, 3))]
     chosen = Settings(**(defaults | {"evaluations": 16} | changes))
     return [p.diagnostics for p in train(ToyModel(), pictures, chosen) if p.diagnostics]
@@ -111,7 +112,10 @@ def test_steps_that_bring_nothing_are_remarked_upon() -> None:
 
 def test_a_report_says_what_is_new_once_and_keeps_the_rest() -> None:
     pictures = [Picture(COLOUR.expand(64, 64, 3))]
-    chosen = Settings(init_words="cat", steps=80, resolution=64, learning_rate="0.05:60, 3:80")
+    chosen = Settings(
+        init_words="cat", steps=80, resolution=64, learning_rate="0.05:60, 3:80",
+        averaging="last quarter",
+    )  # fmt: skip
     report = RunReport(["A picture is blurred."], torch.device("cpu"))
     said = []
     for progress in train(ToyModel(), pictures, chosen):

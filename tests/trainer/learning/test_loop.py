@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -27,7 +28,7 @@ def plain(colour: torch.Tensor = COLOUR, **options) -> Picture:
 def settings(**changes) -> Settings:
     """Plain AdamW, whose steps can be told beforehand."""
     defaults = {"init_words": "cat", "steps": 30, "resolution": 64, "learning_rate": "0.05",
-                "optimizer": "adamw", "pull": 0.0, "averaging": "none",
+                "schedule": "cosine", "optimizer": "adamw", "pull": 0.0, "averaging": "none",
                 "batch_size": 1}  # fmt: skip
     return Settings(**(defaults | changes))
 
@@ -307,3 +308,91 @@ def test_without_evaluations_the_last_word_is_the_best() -> None:
     assert run.best is run.last
     with pytest.raises(InputError, match="evaluations is 0"):
         settings(evaluations=0, keep="best")
+
+
+def anytime(**changes) -> Settings:
+    return settings(
+        **{"schedule": "anytime", "optimizer": "sphere", "learning_rate": "auto", "pull": 0.1,
+           "averaging": "last half", "steps": 2000, "batch_size": 4, "evaluations": 0} | changes
+    )  # fmt: skip
+
+
+class Noisy(ToyModel):
+    """A model whose gradient has noise in it, of a size of its own."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self._size, self._chance = size, torch.Generator().manual_seed(0)
+
+    def encode_prompts(self, prompts, vectors):
+        rows = vectors["clip_l"]
+        if rows.requires_grad:
+            rows = rows.clone()
+            rows.register_hook(
+                lambda g: g + self._size * torch.randn(g.shape, generator=self._chance)
+            )
+        return super().encode_prompts(prompts, {"clip_l": rows})
+
+
+def test_a_run_ends_by_itself_and_later_where_gradients_are_noisy() -> None:
+    ends = []
+    for size in (0.0, 3.0):
+        final = last(Noisy(size), [plain()], anytime())
+        assert final.step == final.steps == final.end[0] == final.end[1] < 2000
+        assert not final.cut_off
+        ends.append(final.step)
+    assert ends[1] > 1.5 * ends[0]
+
+
+def test_more_patience_goes_on_longer_the_same_way() -> None:
+    fast, thorough = (
+        list(train(Noisy(2.0), [plain()], anytime(patience=name))) for name in ("fast", "thorough")
+    )
+    assert len(fast) < len(thorough)
+    same = thorough[len(fast) - 1].last.vectors["clip_l"]
+    assert torch.equal(fast[-1].last.vectors["clip_l"], same)
+
+
+def test_the_limit_says_that_it_cut_the_run_off() -> None:
+    assert last(ToyModel(), [plain()], anytime(steps=10)).cut_off
+    # Not where so many steps were asked for.
+    assert not last(ToyModel(), [plain()], anytime(steps=10, patience="none")).cut_off
+    assert not last(ToyModel(), [plain()], settings(steps=10)).cut_off
+
+
+def test_a_word_is_the_same_at_any_limit() -> None:
+    short, long = (
+        list(train(ToyModel(), [plain()], anytime(steps=n, patience="none"))) for n in (12, 30)
+    )
+    assert torch.equal(short[-1].last.vectors["clip_l"], long[11].last.vectors["clip_l"])
+
+
+def test_no_step_turns_by_more_than_twice_the_rate() -> None:
+    class Jumping(ToyModel):
+        """One gradient in ten is a hundred times as large."""
+
+        calls = 0
+
+        def encode_prompts(self, prompts, vectors):
+            rows = vectors["clip_l"].clone()
+            if rows.requires_grad:
+                Jumping.calls += 1
+                size = 100.0 if Jumping.calls % 10 == 0 else 1.0
+                rows.register_hook(lambda g: g * size)
+            return super().encode_prompts(prompts, {"clip_l": rows})
+
+    chosen = anytime(steps=60, patience="none", averaging="none", clip_gradient=0.0)
+    run = list(train(Jumping(), [plain()], chosen))
+    for before, after in itertools.pairwise(run):
+        one, other = (p.last.vectors["clip_l"] for p in (before, after))
+        turned = torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1).acos()
+        assert turned <= 2 * after.learning_rate + 1e-3
+
+
+def test_pictures_told_apart_give_the_word_that_they_give_together() -> None:
+    """Measured weights, as long as none of them differs."""
+    words = [
+        last(ToyModel(), [plain()], settings(steps=9, batch_size=4, weighting=weighting)).last
+        for weighting in ("none", "measured")
+    ]
+    torch.testing.assert_close(words[0].vectors["clip_l"], words[1].vectors["clip_l"])

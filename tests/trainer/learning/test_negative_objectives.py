@@ -42,7 +42,7 @@ any_task = pytest.mark.parametrize("objective", TASKS.values(), ids=TASKS.keys()
 
 
 def chosen(**changes: Any) -> NegativeSettings:
-    defaults = {"steps": 5, "resolution": 64, "learning_rate": "0.05"}
+    defaults = {"steps": 5, "resolution": 64, "learning_rate": "0.05", "schedule": "cosine"}
     return NegativeSettings(**(defaults | changes))
 
 
@@ -383,3 +383,17 @@ def test_guidance_is_linear_in_what_the_network_predicts() -> None:
         guided = guide(predictions[0], predictions[1], SCALE)
         found.append(objective.split_prediction(kind, noisy, guided, alpha, sigma)[0])
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["none", "measured"])
+@pytest.mark.parametrize("objective", ["bad pictures", "good pictures", "pair"])
+def test_it_ends_by_itself(objective: str, weighting: str) -> None:
+    colour = torch.tensor([0.8, 0.4, 0.3]).expand(64, 64, 3)
+    shown = [Picture(colour, "a red toy"), Picture(colour * 0.7, "a blue toy")]
+    settings = NegativeSettings(
+        objective=objective, weighting=weighting, init_words="cat", num_vectors=2, resolution=64,
+        evaluations=0,
+    )  # fmt: skip
+    *_, progress = train(ToyModel(), shown, settings)
+    assert 40 <= progress.step < 1000
+    assert not progress.cut_off

@@ -21,7 +21,8 @@ PICTURES = [Picture(colour.expand(64, 64, 3)) for colour in COLOURS]
 
 
 def settings(**changes) -> Settings:
-    defaults = {"init_words": "cat", "steps": 24, "resolution": 64, "learning_rate": "0.05"}
+    defaults = {"init_words": "cat", "steps": 24, "resolution": 64, "learning_rate": "0.05",
+                "patience": "none"}  # fmt: skip
     return Settings(**(defaults | changes))
 
 
@@ -46,6 +47,7 @@ def values(progress: Progress) -> tuple:
         ({"num_vectors": 3, "batch_size": 2, "accumulate": 2, "flip": True}, torch.float32),
         ({"learning_rate": "0.05:5, 2:24", "keep": "best"}, torch.float32),
         ({"evaluations": 0}, torch.float32),
+        ({"schedule": "cosine", "averaging": "last quarter"}, torch.float32),
         ({}, torch.float16),
     ],
 )

@@ -26,6 +26,7 @@ def plain(colour: torch.Tensor) -> Picture:
 
 def settings(**changes) -> Settings:
     chosen = {"init_words": "cat", "steps": 120, "resolution": 64, "learning_rate": "0.05"}
+    chosen |= {"schedule": "cosine"}
     return Settings(**(chosen | {"batch_size": 4, "evaluations": 1} | changes))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,7 +19,10 @@ from support.toy_model import ToyModel
 from textual_inversion.trainer.data.pictures import Picture
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.learning.loop import Progress
+from textual_inversion.trainer.learning.state import TrainingState
 from textual_inversion.trainer.runs import run as runs_module
+from textual_inversion.trainer.runs.checkpoints import load_state, save_state
 from textual_inversion.trainer.runs.live import SAMPLE, SAVE, STOP, LiveRun, describe, thinned
 from textual_inversion.trainer.runs.run import Run, fingerprints, open_run
 from textual_inversion.trainer.runs.run_folder import LossRow, RunFolder, find_run, list_runs
@@ -249,3 +253,64 @@ def test_tensorboard(tmp_path: Path) -> None:
     log = events.EventAccumulator(str(folder.path / "tensorboard")).Reload()
     assert [e.step for e in log.Scalars("loss/step")] == list(range(1, 13))
     assert [e.step for e in log.Images("preview")] == [4, 8, 12]
+
+
+def anytime(**changes) -> Settings:
+    return replace(
+        SETTINGS, schedule="anytime", optimizer="sphere", learning_rate="0.08", **changes
+    )
+
+
+def noted(run: Run, settings: Settings) -> list[Progress]:
+    seen = []
+    with run:
+        for progress, *_ in train_and_keep(run, ToyModel(), PICTURES, settings):
+            seen.append(progress)
+        run.end("finished")
+    return seen
+
+
+def test_a_run_that_the_limit_cut_off_goes_on_with_a_higher_one(tmp_path: Path) -> None:
+    low, high = anytime(steps=6), anytime(steps=9)
+    assert len(noted(start(tmp_path, low), low)) == 6
+    with start(tmp_path, low) as again:
+        assert again.state is None
+        assert again.folder.id == "my-word_00002"
+    shutil.rmtree(again.folder.path)
+    run = start(tmp_path, high)
+    assert run.folder.id == "my-word_00001"
+    rest = noted(run, high)
+    assert [one.step for one in rest] == [7, 8, 9]
+    # The same as in one go.
+    whole = noted(start(tmp_path / "other", high), high)
+    assert [one.last.fingerprint for one in rest] == [one.last.fingerprint for one in whole[6:]]
+
+
+def test_a_run_of_a_version_without_a_setting_goes_on(tmp_path: Path) -> None:
+    chosen = replace(SETTINGS, schedule="cosine", averaging="last quarter")
+    go(start(tmp_path, chosen), chosen, until=5)
+    (folder,) = list_runs(tmp_path)
+    content = json.loads(folder.settings_file.read_text(encoding="utf-8"))
+    del content["settings"]["patience"]
+    folder.settings_file.write_text(json.dumps(content), encoding="utf-8")
+    # Its checkpoint knows nothing of what is measured now, on which a cosine does not depend.
+    state = load_state(folder.checkpoint_file(5))
+    kept = {k: v for k, v in state.parts.items() if k not in ("signal", "settling")}
+    save_state(TrainingState(5, kept), folder.checkpoint_file(5))
+    again = start(tmp_path, chosen)
+    assert again.folder.id == folder.id
+    rest = go(again, chosen)
+    assert rest == go(start(tmp_path / "whole", chosen), chosen)[5:]
+
+
+def test_losses_of_a_version_with_fewer_columns_are_read(tmp_path: Path) -> None:
+    go(start(tmp_path))
+    (folder,) = list_runs(tmp_path)
+    rows = folder.losses()
+    assert rows[-1].share is not None
+    lines = folder.loss_file.read_text(encoding="utf-8").splitlines()
+    old = "".join(",".join(line.split(",")[:6]) + "\n" for line in lines)
+    folder.loss_file.write_text(old, encoding="utf-8")
+    assert [(r.step, r.loss, r.share) for r in folder.losses()] == [
+        (r.step, r.loss, None) for r in rows
+    ]

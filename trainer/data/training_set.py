@@ -79,21 +79,35 @@ def encode(
     prompts = [prompts_of(p.caption, settings, number) for number, p in enumerate(pictures)]
     for picture in pictures:
         refuse_unusable(picture, size_of(picture, settings), settings.alpha)
+    kept = _Shelves(len(pictures))
     return TrainingSet(
         [
-            _kept([_encode(model, view) for view in _views(picture, said, settings, number)])
+            [kept.put(_encode(model, view)) for view in _views(picture, said, settings, number)]
             for number, (picture, said) in enumerate(zip(pictures, prompts, strict=True))
         ]
     )
 
 
-def _kept(views: Sequence[View]) -> list[View]:
-    """The views of a picture, in memory of their own.
+class _Shelves:
+    """Latents of one shape side by side, in memory that is asked for some pictures at a time.
 
-    Pixels in float32 take far more of it, one picture after the other. What is kept was made
-    among them, and would leave gaps into which those of the next picture do not fit.
+    Pixels in float32 take far more of it, one picture after the other. Latents made among them
+    would leave gaps, into which the pixels of the next picture do not fit.
+
+    Args:
+        size: of a shelf, in latents.
     """
-    return [replace(view, latents=view.latents.clone()) for view in views]
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free: dict[torch.Size, list[Tensor]] = {}
+
+    def put(self, view: View) -> View:
+        """The same view, with its latents on a shelf."""
+        shape = view.latents.shape
+        if not self._free.get(shape):
+            self._free[shape] = list(view.latents.new_empty(self._size, *shape))
+        return replace(view, latents=self._free[shape].pop().copy_(view.latents))
 
 
 @dataclass(frozen=True)

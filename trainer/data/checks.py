@@ -82,19 +82,30 @@ def expectation(seconds: Sequence[float], steps: Sequence[int], device: torch.de
         steps: of the run, at least and at most.
         device: where it runs; of a GPU, the peak of the process so far is told.
     """
-    unit, name = (1, "seconds") if seconds[1] < 90 else (60, "minutes")
-    clock = f"{_between(*(round(s / unit) for s in seconds))} {name}"
-    if seconds[1] < 1.5:
-        clock = "a second"
+    clock = "a second" if seconds[1] < 1.5 else time_range(*seconds)
     memory = ""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e9
         memory = f" and at most {peak:.1f} GB of GPU memory"
-    return f"{_between(*steps)} steps take about {clock}{memory}."
+    count = f"{steps[0]}" if steps[0] == steps[1] else f"{steps[0]} to {steps[1]}"
+    return f"{count} steps take about {clock}{memory}."
 
 
-def _between(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first} to {last}"
+def time_range(least: float, most: float, units: Sequence[str] = ("seconds", "minutes")) -> str:
+    """Two durations in words, such as “40 seconds”, “2 to 7 minutes” or “8 seconds to 7 minutes”.
+
+    Args:
+        least: in seconds.
+        most: in seconds; from a minute and a half on told in minutes.
+        units: what seconds and minutes are called.
+    """
+    (first, one), (last, other) = (
+        (round(seconds / (60 if seconds >= 90 else 1)), units[seconds >= 90])
+        for seconds in (least, most)
+    )
+    if one != other:
+        return f"{first} {one} to {last} {other}"
+    return f"{last} {other}" if first == last else f"{first} to {last} {other}"
 
 
 def _captions(pictures: Sequence[Picture], settings: Settings, prompts: PromptsOf) -> Iterator[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..data.checks import time_range
 from ..data.pictures import Picture, meant
 from ..embeddings.embedding import Embedding, row_count
 from ..errors import InputError
@@ -109,10 +110,7 @@ class Progress:
         """The time left, in words."""
         if not self.is_foreseen:
             return "the time left is not known yet"
-        first, last = self.seconds_left
-        unit, name = (1, "s") if last < 90 else (60, "min")
-        least, most = f"{first / unit:.0f}", f"{last / unit:.0f}"
-        return f"{most} {name} left" if least == most else f"{least} to {most} {name} left"
+        return f"{time_range(*self.seconds_left, ('s', 'min'))} left"
 
     def __str__(self) -> str:
         first, last = self.end

@@ -142,10 +142,15 @@ def test_masks_that_leave_little() -> None:
 @pytest.mark.parametrize(
     ("seconds", "sentence"),
     [
-        (0.7, "1000 steps take about a second."),
-        (40.2, "1000 steps take about 40 seconds."),
-        (1200.0, "1000 steps take about 20 minutes."),
+        ((0.7, 0.7), "1000 steps take about a second."),
+        ((40.2, 40.2), "1000 steps take about 40 seconds."),
+        ((1200.0, 1200.0), "1000 steps take about 20 minutes."),
     ],
 )
-def test_the_time_a_run_takes(seconds: float, sentence: str) -> None:
-    assert expectation(seconds, 1000, torch.device("cpu")) == sentence
+def test_the_time_a_run_takes(seconds: tuple[float, float], sentence: str) -> None:
+    assert expectation(seconds, (1000, 1000), torch.device("cpu")) == sentence
+
+
+def test_the_time_of_a_run_without_a_length_is_a_range() -> None:
+    told = expectation((8.0, 400.0), (40, 2000), torch.device("cpu"))
+    assert told == "40 to 2000 steps take about 8 seconds to 7 minutes."

@@ -82,7 +82,7 @@ def expectation(seconds: Sequence[float], steps: Sequence[int], device: torch.de
         steps: of the run, at least and at most.
         device: where it runs; of a GPU, the peak of the process so far is told.
     """
-    clock = "a second" if seconds[1] < 1.5 else time_range(*seconds)
+    clock = "a second" if seconds[1] < 1.5 else time_range(seconds[0], seconds[1])
     memory = ""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 1e9

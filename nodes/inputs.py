@@ -18,12 +18,18 @@ LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
 
 
-def setting_inputs(kind: type[Settings], *, advanced: bool) -> list[io.Input]:
-    """Inputs for the trainer's everyday or rarely used settings, their words as tooltips."""
+def setting_inputs(kind: type[Settings], *, advanced: bool, later: bool = False) -> list[io.Input]:
+    """Inputs for the trainer's everyday or rarely used settings, their words as tooltips.
+
+    Args:
+        kind: of settings.
+        advanced: whether the rarely used ones are meant.
+        later: whether those are meant that came when graphs had been saved without them.
+    """
     return [
         _input(field.name, field.default, choice)
         for field, choice in described_fields(kind)
-        if choice.advanced == advanced
+        if (choice.advanced, choice.later) == (advanced, later)
     ]
 
 
@@ -32,6 +38,8 @@ def _input(name: str, default: Any, choice: Choice) -> io.Input:
     kind = _kind(default, choice)
     if choice.advanced and "advanced" in inspect.signature(kind).parameters:
         common["advanced"] = True
+    if choice.later:
+        common["optional"] = True
     if choice.options:
         return kind(name, options=list(choice.options), **common)
     if choice.multiline:

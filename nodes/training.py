@@ -83,6 +83,7 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             tooltip="Pictures of what the word does not mean, such as other things of its kind or "
             "the same places without it: what they share with images is not learned.",
         ),
+        *setting_inputs(kind, advanced=True, later=True),
     ]
 
 
@@ -156,7 +157,8 @@ def train_in_host(
         InputError: something cannot be used; before any time is spent.
         DivergedError: see `loop.train`.
     """
-    chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind)}
+    # A graph may be older than a setting.
+    chosen = {f.name: values[f.name][0] for f, _ in described_fields(kind) if f.name in values}
     settings = kind(**with_preset(preset[0], chosen))
     objective = objective_of(settings)
     for name in objective.names(settings.name) if save[0] else ():
@@ -181,6 +183,7 @@ def train_in_host(
             batch_size=settings.batch_size * objective.words,
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
+            memory=settings.memory_bytes,
         ) as frozen,
         ExitStack() as stack,
     ):

@@ -222,29 +222,6 @@ def test_a_lora_counts(sd1: Loaded) -> None:
     assert sd1.weights_hash() == before
 
 
-def test_quantised_weights_are_refused(sd1: Loaded) -> None:
-    from textual_inversion.trainer.errors import InputError
-
-    class Packed(torch.Tensor):
-        """What quantising packs put in place of a weight."""
-
-    table = sd1.model.model.diffusion_model.out[2]._parameters
-    original = table["weight"]
-    sd1.have_host_load()
-    before = sd1.objects()
-    try:
-        table["weight"] = torch.zeros(original.shape).as_subclass(Packed)
-        with (
-            executing(),
-            pytest.raises(InputError, match=r"quantised \(Packed\)"),
-            open_model(sd1) as model,
-        ):
-            steps(model)
-    finally:
-        table["weight"] = original
-    assert sd1.objects() == before
-
-
 def move(loaded: Loaded) -> tuple[torch.dtype, torch.Tensor]:
     """What a short run computes in, and where it takes the vectors."""
     from textual_inversion.trainer.learning.initial import initial_vectors

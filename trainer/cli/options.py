@@ -91,6 +91,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         choices=DTYPES,
         help="In which the network computes; float32 on a CPU and 16 bits on a GPU if not set.",
     )
+    machine.add_argument(
+        "--offload",
+        action="store_true",
+        help="Keep the weights off the GPU: they come to it block by block, which needs the least "
+        "memory, takes longer and learns the same.",
+    )
 
 
 def add_settings(
@@ -122,6 +128,8 @@ def add_settings(
             if not named:
                 continue
             option |= {"required": True, "help": choice.help}
+        elif field.name == "memory":
+            continue  # ComfyUI's: here, --offload says all
         names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
         group.add_argument(*names, **option)
 
@@ -181,7 +189,12 @@ def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersMode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return DiffusersModel.from_pretrained(
-            options.model, device, dtype, options.config, checkpointing=settings.checkpointing
+            options.model,
+            device,
+            dtype,
+            options.config,
+            checkpointing=settings.checkpointing,
+            offload=options.offload,
         )
 
 

@@ -21,6 +21,8 @@ class Choice:
     options: Sequence[str] | None = None
     advanced: bool = False
     multiline: bool = False
+    later: bool = False
+    """Added when graphs had been saved: the node has it last, so that they keep their values."""
 
 
 def setting(default: Any, help_text: str, **constraints: Any) -> Any:

@@ -15,7 +15,7 @@ from ..methods.timesteps import Timesteps, parse_timesteps
 from ..methods.weighting import WEIGHTINGS
 from ..prompts import parse_templates
 from .declaration import check_limits, setting
-from .everyday import AUTO, EverydaySettings
+from .everyday import AUTO, EverydaySettings, parse_memory
 
 INITIALIZATIONS: Sequence[str] = ("words", "cross", "captions")
 
@@ -239,6 +239,19 @@ class Settings(EverydaySettings):
         step=0.1,
         advanced=True,
     )
+    memory: str = setting(
+        AUTO,
+        "The most of the GPU's memory that training may take, in GB, such as 8; auto: all that "
+        "there is. What does not fit comes to the GPU block by block, which takes longer and "
+        "learns the same.",
+        advanced=True,
+        later=True,
+    )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What `memory` says, in bytes; None for auto."""
+        return parse_memory(self.memory)
 
     @property
     def fixed_length(self) -> bool:
@@ -271,5 +284,5 @@ class Settings(EverydaySettings):
         if self.learning_rate.strip() == AUTO:
             object.__setattr__(self, "learning_rate", OPTIMIZERS[self.optimizer].rate)
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
-        _ = self.timestep_range  # which refuses what it cannot read
+        _ = self.timestep_range, self.memory_bytes  # which refuse what they cannot read
         parse_templates(self.templates, self.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -125,21 +126,24 @@ class HostModel:
         """See `FrozenModel`."""
         return [encoder.described() for encoder in self._encoders]
 
-    @property
+    @cached_property
     def description(self) -> Mapping[str, str]:
         """See `FrozenModel`."""
         source = getattr(self._model, "cached_patcher_init", None)
         path = source[1][0] if source and source[1] else ""
         checkpoint = Path(path).stem if isinstance(path, str) else ""
-        # Only a loaded model has its LoRAs in its weights.
-        self._hold_still()
-        description = describe_model(
-            self.text_encoders,
-            self.parameterization,
-            self._base.diffusion_model.parameters(),
-            checkpoint,
-            f"ComfyUI {comfyui_version.__version__}",
-        )
+        # Only a loaded model has its LoRAs in its weights, or beside them.
+        self.close()
+        self._load()
+        network = HostWeights(self._base.diffusion_model, self.device, self.compute_dtype)
+        with torch.inference_mode():
+            description = describe_model(
+                self.text_encoders,
+                self.parameterization,
+                network.numbers(),
+                checkpoint,
+                f"ComfyUI {comfyui_version.__version__}",
+            )
         if self._clip.layer_idx is not None:
             # "2" leaves out the last layer, as kohya's scripts count.
             description["modelspec.encoder_layer"] = str(-self._clip.layer_idx)
@@ -222,12 +226,7 @@ class HostModel:
             return
         encoder, text_model = self._clip.patcher, self._clip.cond_stage_model
         budget = self._budget
-        with torch.inference_mode():
-            comfy.model_management.load_models_gpu(
-                [self._model, encoder],
-                memory_required=budget.needed + withheld(self._model, self._capacity),
-                force_full_load=not budget.just_in_time,
-            )
+        self._load()
         stack = self._open
         network = HostWeights(self._base, self.device, self.compute_dtype, wide=budget.just_in_time)
         text = HostWeights(text_model, encoder.load_device, torch.float32, wide=budget.wide_text)
@@ -244,3 +243,13 @@ class HostModel:
             stack.close()
             raise
         self._is_open = True
+
+    def _load(self) -> None:
+        """Have the host load both models, as much of them as the budget leaves room for."""
+        budget = self._budget
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(
+                [self._model, self._clip.patcher],
+                memory_required=budget.needed + withheld(self._model, self._capacity),
+                force_full_load=not budget.just_in_time,
+            )

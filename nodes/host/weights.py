@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...trainer.errors import InputError
 from ...trainer.just_in_time import GONE, StandIn, to_device
+from .errors import is_out_of_memory
 
 PLAIN_TENSORS = (Tensor, nn.Parameter)
 
@@ -86,6 +87,26 @@ class HostWeights:
                     seen.add(kind)
                     self._unpacked(part, name, original)
 
+    def numbers(self) -> Iterator[Tensor]:
+        """Each weight as the module computes with it, with LoRAs, one after the other.
+
+        While all weights are the host's, not `at_rest`.
+        """
+        seen = set()
+        for part in self.module.modules():
+            for name, original in part._parameters.items():
+                if original is None or id(original) in seen:
+                    continue
+                seen.add(id(original))
+                held_back = getattr(part, f"{name}_lowvram_function", None) is not None
+                functions = getattr(part, f"{name}_function", None) or []
+                made: Tensor = original
+                if held_back or functions or packing(original) or original.is_meta:
+                    made = self._made(part, name, original)
+                for function in functions:
+                    made = function(to_device(made, self.device).to(torch.float32, copy=True))
+                yield made
+
     @torch.no_grad()
     def _brought(self, parts: Iterable[nn.Module]) -> list[StandIn]:
         found: list[StandIn] = []
@@ -127,7 +148,7 @@ class HostWeights:
         try:
             return unpacked(part, packed, self.device, self.dtype)
         except (NotImplementedError, RuntimeError, ValueError, TypeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             raise InputError(
                 f"The weight “{self._name(part, name)}” is quantised as {packing(packed)}, which "

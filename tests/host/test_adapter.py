@@ -127,7 +127,8 @@ def test_everything_is_put_back(sd1: Loaded, checkpointing: bool) -> None:
 
 
 def test_what_another_pack_has_hung_on_a_block_is_there_again(sd1: Loaded) -> None:
-    from textual_inversion.nodes.host.gradients import checkpointed, raw_output
+    from textual_inversion.nodes.host.gradients import raw_output
+    from textual_inversion.trainer.just_in_time import blocks_of, checkpointed
 
     sd1.have_host_load()
     base = sd1.model.model
@@ -149,7 +150,8 @@ def test_what_another_pack_has_hung_on_a_block_is_there_again(sd1: Loaded) -> No
         assert calls
         assert block.forward is wrapped
         assert base.model_sampling.calculate_denoised is calculate_denoised
-        with pytest.raises(KeyError), checkpointed(base.diffusion_model), raw_output(base):
+        blocks = list(blocks_of(base.diffusion_model))
+        with pytest.raises(KeyError), checkpointed(blocks), raw_output(base):
             raise KeyError
         assert block.forward is wrapped
         assert base.model_sampling.calculate_denoised is calculate_denoised

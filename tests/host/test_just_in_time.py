@@ -79,6 +79,15 @@ def staying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loaded, float], None]:
     return choose
 
 
+def description(loaded: Loaded) -> dict[str, str]:
+    """What is noted of the model, by which runs are told apart."""
+    from textual_inversion.nodes.host.model import HostModel
+
+    parts = loaded.model, loaded.clip, loaded.vae
+    with executing(), HostModel(*parts, resolution=64, memory=1) as model:
+        return dict(model.description)
+
+
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """How many blocks came and stayed, and how many had stand-ins at the same time at most."""
@@ -171,6 +180,7 @@ def test_a_lora_that_the_host_brings_in_with_the_weights(
     packed, whole = quantise(build("flux", folder, folder), FAMILIES["flux"], kind)
     plain = gradient(whole)
     packed.have_host_load()
+    without = description(packed)
     layers = dict(whole.model.model.diffusion_model.named_modules())
     for name, part in packed.model.model.diffusion_model.named_modules():
         if not hasattr(part, "comfy_cast_weights") or "blocks" not in name:
@@ -188,7 +198,21 @@ def test_a_lora_that_the_host_brings_in_with_the_weights(
             layers[name]._parameters["weight"].add_(difference)
     wanted = gradient(whole)
     assert cosine_similarity(plain, wanted, dim=0) < 0.999
+    assert description(packed) != without  # or a run would go on with another LoRA
     same(gradient(packed, memory=1), wanted)
+
+
+def test_what_was_chosen_is_told(host_modules: ModuleType, folder: Path) -> None:
+    """In one line; nothing where there was nothing to choose."""
+    from textual_inversion.nodes.host.model import HostModel
+
+    packed, whole = quantise(build("flux", folder, folder), FAMILIES["flux"], "float8_e4m3fn")
+    for loaded, memory, chosen in ((packed, None, True), (whole, 1, True), (whole, None, False)):
+        parts = loaded.model, loaded.clip, loaded.vae
+        with executing(), HostModel(*parts, resolution=64, memory=memory) as model:
+            lines = list(model.notes)
+        assert len(lines) == chosen
+        assert all("they come block by block" in line for line in lines)
 
 
 def test_after_an_error_everything_is_the_hosts_again(
@@ -273,6 +297,7 @@ def test_gguf_by_its_pack(host_modules: ModuleType, folder: Path, kind: str) -> 
     packed = replace(loaded, model=model)
     packed.have_host_load()
     before, drawn = packed.objects(), draw(packed)
+    assert description(packed)
     same(gradient(packed), gradient(replace(loaded, model=plain)))
     assert packed.objects() == before
     assert torch.equal(draw(packed), drawn)

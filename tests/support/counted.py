@@ -83,7 +83,8 @@ FULL_SIZE = {
                   "axes_lens": [1536, 512, 512], "multiple_of": 256, "rope_theta": 256.0,
                   "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0,
                   "pad_tokens_multiple": 32},
-        (16, 128, 128), (128, 2560), ["text_encoders.z_image.Qwen3_4BModel"], inputs={"num_tokens": 128},
+        (16, 128, 128), (128, 2560), ["text_encoders.z_image.Qwen3_4BModel"],
+        inputs={"num_tokens": 128},
     ),
 }  # fmt: skip
 

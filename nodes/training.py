@@ -188,6 +188,7 @@ def train_in_host(
             batch_size=settings.batch_size * objective.words,
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
+            memory=settings.memory_bytes,
         ) as frozen,
         ExitStack() as stack,
     ):

@@ -159,6 +159,10 @@ class FrozenModel(Protocol):
         """How many pictures of a batch memory holds at once; None for any number."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What people should know of how it computes, such as what memory made it choose."""
+
+    @property
     def description(self) -> Mapping[str, str]:
         """File-metadata about the model: architecture, checkpoint name, ..."""
 

@@ -13,7 +13,7 @@ _NO_GRADIENT = ("modified by an inplace operation", "Inference tensors cannot be
 
 def explained(error: BaseException | None) -> InputError | None:
     """The sentence for an error; None for those that speak for themselves."""
-    if error is not None and _is_out_of_memory(error):
+    if error is not None and is_out_of_memory(error):
         # What the host does, which looks for this error and gets ours.
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
@@ -29,7 +29,7 @@ def explained(error: BaseException | None) -> InputError | None:
     return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """As the host tells it, which has learned of more such errors; old ones cannot be asked."""
     is_oom = getattr(comfy.model_management, "is_oom", None)
     return bool(is_oom(error)) if is_oom else isinstance(error, torch.cuda.OutOfMemoryError)

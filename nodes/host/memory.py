@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import comfy.model_management
 import torch
 from torch import nn
 
-from .gradients import format_of
+from ...trainer.just_in_time import blocks_of
+from .weights import count_of, format_of, packing, wider
 
 PLAIN, CHECKPOINTED = 32, 7
 """What a step of one picture takes, by the host's reckoning for sampling it, which holds the
@@ -20,6 +22,31 @@ much, SDXL 19, Flux.1 22 and Z-Image 29; with checkpointing all take 2 to 2.5. M
 9, 19, 17 and 20, and 1.9 to 2.5. Measured with its text encoder on a CPU, Stable Diffusion 1 takes
 12 and 7.
 """
+
+IN_TIME = 4
+"""The same where all weights come just in time, which are counted for themselves.
+
+Counted, at most: 3.4 for Qwen-Image, and 2 to 2.5 for the others.
+"""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the weights of a network or of text encoders take, in bytes.
+
+    Attributes:
+        stored: as the host keeps them.
+        unpacked: those that are quantised, in the number format that it computes in.
+        copies: those that it keeps in another format than it computes in, in that one.
+        outside: what stands outside the blocks, as it computes with it.
+        blocks: each block, likewise.
+    """
+
+    stored: int = 0
+    unpacked: int = 0
+    copies: int = 0
+    outside: int = 0
+    blocks: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,8 @@ class Budget:
         needed: bytes to ask the host for, beside the weights.
         wide_text: keep the text encoders' weights in the number format that they compute in.
         text_checkpointing: as `checkpointing`, for the text encoders.
+        just_in_time: blocks have their weights only while they compute, but for as many as stay.
+        staying: bytes of the blocks that keep theirs.
     """
 
     at_once: int
@@ -39,15 +68,17 @@ class Budget:
     needed: int
     wide_text: bool
     text_checkpointing: bool
+    just_in_time: bool = False
+    staying: int = 0
 
 
 def plan(
     sampling: int,
-    room: int | None,
+    capacity: int | None,
     batch_size: int,
     checkpointing: bool,
-    copies: int,
-    text_copies: int,
+    network: Weights,
+    text: Weights,
 ) -> Budget:
     """Keep the whole batch together if it fits; else split it; else checkpoint, too.
 
@@ -56,26 +87,87 @@ def plan(
     twice the encoders' own memory (19 GB for T5-XXL). Where there is room left for that, they are
     made once and not at each use; else those of one layer at a time.
 
+    Where not even one picture fits beside all weights, these come just in time: then a batch is
+    split as little as possible, because each part of it brings them all again.
+
     Args:
         sampling: bytes that the host reckons with for sampling one picture.
-        room: bytes of the GPU beside the weights; None where there is no GPU to fill.
+        capacity: bytes that training may take, weights included; None where nothing limits it.
         batch_size: pictures in a batch.
         checkpointing: what the user wants; what is on stays on.
-        copies: of the network, see the function; with checkpointing only those of one block are
-            there at a time.
-        text_copies: of the text encoders.
+        network: its weights. Their copies are there at once without checkpointing, else those of
+            one block at a time.
+        text: the text encoders' weights.
     """
-    for on in (False, True):
-        each, once = sampling * (CHECKPOINTED if on else PLAIN), 0 if on else copies
+    unpacked = network.unpacked + text.unpacked
+    room = None if capacity is None else capacity - network.stored - text.stored - unpacked
+    # Without a limit there is no second copy of what the host keeps.
+    for on in (False, True) if room is not None or not unpacked else ():
+        each = sampling * (CHECKPOINTED if on else PLAIN)
+        once = 0 if on else network.copies - network.unpacked
         fitting = batch_size
         if room is not None:
             fitting = min(batch_size, max(0, room - once) // max(1, each))
         if fitting and (on or not checkpointing):
             needed = once + fitting * each
-            wide = room is not None and not on and needed + text_copies <= room
-            narrow = text_copies > 0 and not wide
-            return Budget(fitting, on, needed + text_copies * wide, wide, on or narrow)
-    return Budget(1, True, sampling * CHECKPOINTED, False, True)
+            widening = text.copies - text.unpacked
+            wide = room is not None and not on and needed + widening <= room
+            narrow = widening > 0 and not wide
+            needed += unpacked + widening * wide
+            return Budget(fitting, on, needed, wide, on or narrow)
+    # One computes while the next one comes.
+    weights = network.outside + text.outside + 2 * max((*network.blocks, *text.blocks), default=0)
+    each = sampling * IN_TIME
+    fitting = batch_size
+    if capacity is not None:
+        fitting = max(1, min(batch_size, (capacity - weights) // max(1, each)))
+    needed = weights + fitting * each
+    staying = 0 if capacity is None else max(0, capacity - needed)
+    return Budget(fitting, True, needed, True, True, True, staying)
+
+
+def told(budget: Budget, capacity: int | None, network: Weights, text: Weights) -> str:
+    """What was chosen and why, in one line for people; empty if there was nothing to choose."""
+    if capacity is None and not budget.just_in_time:
+        return ""
+    stored = network.stored + text.stored
+    parts = [f"the weights are {_gb(stored)}"]
+    if capacity is not None:
+        parts.insert(0, f"training may take {_gb(capacity)}")
+    unpacked = network.unpacked + text.unpacked
+    if unpacked:
+        parts[-1] += f", {_gb(stored + unpacked)} with the quantised ones unpacked"
+    if not budget.just_in_time:
+        chosen = "all of them stay"
+    elif budget.staying:
+        chosen = f"{_gb(budget.staying)} of them stay and the others come block by block"
+    else:
+        chosen = "they come block by block"
+    chosen += f"; pictures at once: {budget.at_once}"
+    chosen += f"; checkpointing is {'on' if budget.checkpointing else 'off'}"
+    return f"Memory: {', '.join(parts)}: {chosen}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GB"
+
+
+def weights_of(module: nn.Module, dtype: torch.dtype) -> Weights:
+    """What the weights of one of the host's modules take, which computes in `dtype`."""
+    blocks = list(blocks_of(module))
+    inside = {part for block in blocks for part in block.modules()}
+
+    def brought(parts: Iterable[nn.Module]) -> int:
+        return sum(one.brought(dtype) for part in parts for one in _of(part))
+
+    every = [one for part in module.modules() for one in _of(part)]
+    return Weights(
+        stored=sum(one.stored for one in every),
+        unpacked=sum(one.count * dtype.itemsize for one in every if one.is_packed),
+        copies=copies(module, dtype),
+        outside=brought(part for part in module.modules() if part not in inside),
+        blocks=[brought(block.modules()) for block in blocks],
+    )
 
 
 def copies(module: nn.Module, dtype: torch.dtype) -> int:
@@ -83,28 +175,79 @@ def copies(module: nn.Module, dtype: torch.dtype) -> int:
 
     The host makes such copies as it goes along, and autograd keeps them for the way back.
     """
-    return sum(count * dtype.itemsize for count, held in _weights(module) if held != dtype)
+    every = [one for part in module.modules() for one in _of(part)]
+    return sum(e.count * dtype.itemsize for e in every if e.is_packed or e.held != dtype)
 
 
-def room(model: Any, clip: Any) -> int | None:
-    """Bytes of the GPU that are left beside the weights of both; None on the CPU."""
+def capacity(model: Any, limit: int | None) -> int | None:
+    """Bytes that training may take: the GPU's memory, or less; None if nothing limits it.
+
+    Args:
+        model: the host's ModelPatcher.
+        limit: the most that it may take, if the user says so.
+    """
     device = model.load_device
     if device.type == "cpu":
-        return None
+        return limit
     # What the host leaves to the desktop and other programs.
     reserved = comfy.model_management.extra_reserved_memory()
-    weights = sum(
-        count * held.itemsize
-        for module in (model.model, clip.cond_stage_model)
-        for count, held in _weights(module)
-    )
-    return int(comfy.model_management.get_total_memory(device) - reserved - weights)
+    total = int(comfy.model_management.get_total_memory(device) - reserved)
+    return total if limit is None else min(total, limit)
 
 
-def _weights(module: nn.Module) -> list[tuple[int, torch.dtype]]:
-    """Of each weight how many values it has, and in which number format it is brought in."""
-    return [
-        (weight.numel(), format_of(part, name, weight))
+def withheld(model: Any, taken: int | None) -> int:
+    """Bytes of the GPU that training leaves alone because the user says so."""
+    whole = capacity(model, None)
+    return 0 if whole is None or taken is None else whole - taken
+
+
+def bytes_to_bring(module: nn.Module, device: torch.device, dtype: torch.dtype) -> int:
+    """What the weights of a block will take where it computes, beside what is there already.
+
+    On a CPU, which has all of them, as if it were another device: what is decided is the same.
+    """
+    return sum(
+        one.brought(dtype)
         for part in module.modules()
-        for name, weight in part.named_parameters(recurse=False)
-    ]
+        for one in _of(part)
+        if one.is_packed or device.type == "cpu" or one.device != device
+    )
+
+
+def bytes_there(module: nn.Module, device: torch.device) -> int:
+    """What the host has on a GPU of a module's weights; nothing for a CPU, see above."""
+    if device.type == "cpu":
+        return 0
+    every = (one for part in module.modules() for one in _of(part))
+    return sum(one.stored for one in every if one.device == device)
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """One weight: how many numbers in which format, and what it takes as the host keeps it."""
+
+    count: int
+    held: torch.dtype
+    stored: int
+    is_packed: bool
+    is_table: bool
+    device: torch.device
+
+    def brought(self, dtype: torch.dtype) -> int:
+        """Bytes of what a layer that computes in `dtype` gets, and makes of it."""
+        if self.is_packed:
+            return self.count * dtype.itemsize
+        if self.is_table or not self.held.is_floating_point:
+            return self.count * self.held.itemsize
+        held = wider(self.held, dtype)
+        return self.count * (held.itemsize + (dtype.itemsize if held != dtype else 0))
+
+
+def _of(part: nn.Module) -> list[_Weight]:
+    found = []
+    for name, weight in part.named_parameters(recurse=False):
+        count, held, is_packed = count_of(weight), format_of(part, name, weight), packing(weight)
+        stored = weight.nbytes if is_packed else count * held.itemsize
+        is_table = isinstance(part, nn.Embedding)
+        found.append(_Weight(count, held, stored, bool(is_packed), is_table, weight.device))
+    return found

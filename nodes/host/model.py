@@ -2,7 +2,7 @@
 
 Nothing is copied and nothing is loaded again. Between two calls of the host's own
 machinery (which may move weights about) the network is held still by the context
-managers of `gradients`; `close` gives everything back as it was.
+managers of `held` and `gradients`; `close` gives everything back as it was.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,15 +30,12 @@ from ...trainer.files.checkpoint_hash import known_hash
 from ...trainer.model import Parameterization, TextEncoder, TextStates
 from .encoding import encode_prompts
 from .errors import explained
-from .gradients import (
-    checkpointed,
-    differentiable,
-    raw_output,
-    training_flag,
-)
-from .memory import copies, plan, room
+from .gradients import raw_output, training_flag
+from .held import held_still
+from .memory import capacity, plan, told, weights_of, withheld
 from .prediction import Network
 from .text_encoders import WORD, Placeholders, as_host_prompt, resolving, text_encoders
+from .weights import HostWeights
 
 
 class HostModel:
@@ -53,6 +51,7 @@ class HostModel:
         resolution: of the pictures, likewise.
         checkpointing: compute the network's inner values twice instead of keeping them; turned
             on by itself where memory is short.
+        memory: bytes that training may take at most; None for all of the GPU's.
 
     Raises:
         InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), the
@@ -69,6 +68,7 @@ class HostModel:
         batch_size: int = 1,
         resolution: int = 512,
         checkpointing: bool = False,
+        memory: int | None = None,
     ) -> None:
         self._model, self._clip, self._vae = model, clip, vae
         self._base = model.model
@@ -91,18 +91,17 @@ class HostModel:
         self.device: torch.device = model.load_device
         side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
         shape = [1, self._channels, *([1] if self._has_frames else []), side, side]
-        self._budget = plan(
-            # Not the patcher's, which reckons with much more for dynamic VRAM.
-            int(self._base.memory_required(shape)),
-            room(model, clip),
-            batch_size,
-            checkpointing,
-            copies(self._base.diffusion_model, self.compute_dtype),
-            copies(clip.cond_stage_model, torch.float32),
-        )
+        self._capacity = capacity(model, memory)
+        network = weights_of(self._base, self.compute_dtype)
+        text = weights_of(clip.cond_stage_model, torch.float32)
+        # Not the patcher's reckoning, which takes much more for dynamic VRAM.
+        sampling = int(self._base.memory_required(shape))
+        self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
         self.pictures_at_once = self._budget.at_once
-        if self._budget.checkpointing and not checkpointing:
-            logging.info("Textual inversion: memory is short, so checkpointing is on.")
+        note = told(self._budget, self._capacity, network, text)
+        self.notes: Sequence[str] = [note] if note else []
+        for line in self.notes:
+            logging.info("Textual inversion: %s", line)
 
     def __enter__(self) -> HostModel:
         return self
@@ -128,22 +127,25 @@ class HostModel:
         """See `FrozenModel`."""
         return [encoder.described() for encoder in self._encoders]
 
-    @property
+    @cached_property
     def description(self) -> Mapping[str, str]:
         """See `FrozenModel`."""
         source = getattr(self._model, "cached_patcher_init", None)
         path = source[1][0] if source and source[1] else ""
         checkpoint = Path(path) if isinstance(path, str) else Path()
-        # Only a loaded model has its LoRAs in its weights.
-        self._hold_still()
-        description = describe_model(
-            self.text_encoders,
-            self.parameterization,
-            self._base.diffusion_model.parameters(),
-            checkpoint.stem,
-            f"ComfyUI {comfyui_version.__version__}",
-            known_hash(checkpoint) if checkpoint.name else "",
-        )
+        # Only a loaded model has its LoRAs in its weights, or beside them.
+        self.close()
+        self._load()
+        network = HostWeights(self._base.diffusion_model, self.device, self.compute_dtype)
+        with torch.inference_mode():
+            description = describe_model(
+                self.text_encoders,
+                self.parameterization,
+                network.numbers(),
+                checkpoint.stem,
+                f"ComfyUI {comfyui_version.__version__}",
+                known_hash(checkpoint) if checkpoint.name else "",
+            )
         if self._clip.layer_idx is not None:
             # "2" leaves out the last layer, as kohya's scripts count.
             description["modelspec.encoder_layer"] = str(-self._clip.layer_idx)
@@ -225,21 +227,15 @@ class HostModel:
         if self._is_open:
             return
         encoder, text_model = self._clip.patcher, self._clip.cond_stage_model
-        with torch.inference_mode():
-            comfy.model_management.load_models_gpu(
-                [self._model, encoder], memory_required=self._budget.needed, force_full_load=True
-            )
+        budget = self._budget
+        self._load()
         stack = self._open
+        network = HostWeights(self._base, self.device, self.compute_dtype, wide=budget.just_in_time)
+        text = HostWeights(text_model, encoder.load_device, torch.float32, wide=budget.wide_text)
         try:
-            stack.enter_context(differentiable(self._base, self.device))
-            wide = torch.float32 if self._budget.wide_text else None
-            stack.enter_context(differentiable(text_model, encoder.load_device, wide))
+            stack.enter_context(held_still(network, text, budget))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
-            if self._budget.checkpointing:
-                stack.enter_context(checkpointed(self._base.diffusion_model))
-            if self._budget.text_checkpointing:
-                stack.enter_context(checkpointed(text_model))
             text_model.reset_clip_options()
             stack.callback(text_model.reset_clip_options)
             if self._clip.layer_idx is not None:
@@ -249,3 +245,13 @@ class HostModel:
             stack.close()
             raise
         self._is_open = True
+
+    def _load(self) -> None:
+        """Have the host load both models, as much of them as the budget leaves room for."""
+        budget = self._budget
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu(
+                [self._model, self._clip.patcher],
+                memory_required=budget.needed + withheld(self._model, self._capacity),
+                force_full_load=not budget.just_in_time,
+            )

@@ -22,7 +22,7 @@ from ...trainer.embeddings.embedding import Embedding
 from ...trainer.errors import InputError
 from ...trainer.model import TextEncoder
 from ...trainer.prompts import PLACEHOLDER
-from .gradients import alias_of
+from .weights import alias_of, packing, unpacked
 
 WORD = "textual-inversion-word"
 """What a word is called while we tokenise, whatever characters its own name has."""
@@ -50,7 +50,10 @@ class HostEncoder:
     @property
     def vocabulary(self) -> Tensor:
         """The table of token vectors, [tokens, width], where the host keeps it."""
-        weight: Tensor = self.model.transformer.get_input_embeddings().weight
+        look_up = self.model.transformer.get_input_embeddings()
+        weight: Tensor = look_up.weight
+        if packing(weight):
+            return unpacked(look_up, weight, weight.device, weight.dtype)
         return weight
 
     @property
@@ -127,7 +130,8 @@ def text_encoders(clip: Any) -> list[HostEncoder]:
 
 def widths(clip: Any) -> dict[str, int]:
     """Encoder key -> width of the token vectors that it reads."""
-    return {e.key: int(e.vocabulary.shape[1]) for e in text_encoders(clip)}
+    tables = {e.key: e.model.transformer.get_input_embeddings() for e in text_encoders(clip)}
+    return {key: int(table.weight.shape[1]) for key, table in tables.items()}
 
 
 class Placeholders:

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.counted import FULL_SIZE, LiveBytes, network, step_bytes
+from support.counted import FULL_SIZE, LARGE, LiveBytes, network, step_bytes, text_encoders
 from support.families import FAMILIES, build, text_encoder
 from support.loaded import executing
 from support.short_runs import learn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GB = 1 << 30
-TEXT_ENCODERS = {"sd1-512": 0.23 * GB, "sdxl-1024": 1.53 * GB}
-"""Weights in half precision."""
 
 
 @pytest.mark.parametrize(
@@ -30,8 +28,6 @@ TEXT_ENCODERS = {"sd1-512": 0.23 * GB, "sdxl-1024": 1.53 * GB}
         (2 * GB, 4, False, 0, 2, False, False),  # half of it at once
         (2 * GB, 4, True, 0, 4, True, False),
         (GB // 2, 4, False, 0, 2, True, False),  # nothing fits plainly
-        (GB // 8, 4, False, 0, 1, True, False),  # too little: the host says so
-        (-GB, 1, False, 0, 1, True, False),
         (5 * GB, 1, False, 9 * GB // 2, 1, True, False),  # copies of weights leave no room
         (5 * GB, 4, False, 3 * GB, 2, False, False),
     ],
@@ -47,12 +43,48 @@ def test_plan(
     wide: bool,
 ) -> None:
     """Of a network that takes a gigabyte for each picture, and text encoders for their copies."""
-    from textual_inversion.nodes.host.memory import PLAIN, plan
+    from textual_inversion.nodes.host.memory import PLAIN, Weights, plan
 
-    found = plan(GB // PLAIN, room, batch_size, wanted, copies, GB)
+    capacity = None if room is None else room + 6 * GB
+    network, text = Weights(stored=4 * GB, copies=copies), Weights(stored=2 * GB, copies=GB)
+    found = plan(GB // PLAIN, capacity, batch_size, wanted, network, text)
+    assert not found.just_in_time
     assert (found.at_once, found.checkpointing, found.wide_text) == (at_once, checkpointing, wide)
     assert room is None or not wide or found.needed <= room
     assert found.needed > 0
+
+
+@pytest.mark.parametrize(
+    ("capacity", "unpacked", "comes", "at_once", "staying"),
+    [
+        (16 * GB, 0, False, 4, 0),
+        (8 * GB, 0, True, 4, 8 * GB - 3 * GB - 16 * GB // 32),  # some stay
+        (3 * GB + GB // 4, 0, True, 2, 0),  # nearly all come, and half of the batch at once
+        (1, 0, True, 1, 0),  # too little: the host says so
+        (None, 6 * GB, True, 4, 0),  # on a CPU nothing is there twice
+        (24 * GB, 6 * GB, False, 4, 0),
+        (12 * GB, 6 * GB, True, 4, 12 * GB - 3 * GB - 16 * GB // 32),
+    ],
+)
+def test_what_does_not_fit_comes_just_in_time(
+    host_modules: ModuleType,
+    capacity: int | None,
+    unpacked: int,
+    comes: bool,
+    at_once: int,
+    staying: int,
+) -> None:
+    """Of ten blocks of one gigabyte, and one gigabyte outside of them."""
+    from textual_inversion.nodes.host.memory import PLAIN, Weights, plan, told
+
+    network = Weights(11 * GB - unpacked // 2, unpacked, unpacked, GB, [GB] * 10)
+    found = plan(GB // PLAIN, capacity, 4, False, network, Weights())
+    assert found.just_in_time == comes
+    assert found.at_once == at_once
+    assert abs(found.staying - staying) < GB // 8
+    line = told(found, capacity, network, Weights())
+    assert line.startswith("Memory: ")
+    assert ("block by block" in line) == comes
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
@@ -61,16 +93,39 @@ def test_a_step_takes_what_is_reckoned(
 ) -> None:
     """One picture through a network of full size in half precision, as on a GPU."""
     import comfy.model_management
-    from textual_inversion.nodes.host.memory import plan
+    from textual_inversion.nodes.host.memory import Weights, plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
     base = network(full, torch.float16)
     sampling = int(base.memory_required([1, *full.latents]))
     for checkpointing in (False, True):
-        needed = plan(sampling, None, 1, checkpointing, 0, 0).needed
+        needed = plan(sampling, None, 1, checkpointing, Weights(), Weights()).needed
         found = step_bytes(base, full, torch.float16, checkpointing=checkpointing)
         assert 0.25 * needed < found <= needed
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("sd1-512", 3), ("sdxl-1024", 4), *((name, 8) for name in (
+        "sd3.5-medium-1024", "flux-1024", "chroma-1024", "z-image-1024", "qwen-image-1024"))],
+)  # fmt: skip
+def test_what_is_there_at_once_when_all_blocks_come_just_in_time(
+    host_modules: ModuleType, name: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes of weights and inner values of one picture; what is reckoned with is enough."""
+    import comfy.model_management
+    from textual_inversion.nodes.host.memory import Weights, plan, weights_of
+
+    monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
+    full = {**FULL_SIZE, **LARGE}[name]
+    dtype = torch.float16 if full.config.startswith(("SD1", "SDXL")) else torch.bfloat16
+    base = network(full, dtype)
+    sampling = int(base.memory_required([1, *full.latents]))
+    weights, text = weights_of(base, dtype), weights_of(text_encoders(full), torch.float32)
+    needed = plan(sampling, 1, 1, False, weights, Weights()).needed
+    assert step_bytes(base, full, dtype, just_in_time=True) < needed
+    assert plan(sampling, 1, 1, False, weights, text).needed <= most * GB
 
 
 @pytest.mark.parametrize(
@@ -85,15 +140,18 @@ def test_common_cards(
 ) -> None:
     """One picture at a time fits, for SDXL with checkpointing."""
     import comfy.model_management
-    from textual_inversion.nodes.host.memory import plan
+    from textual_inversion.nodes.host.memory import Weights, plan, weights_of
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
     base = network(full, torch.float16)
     weights = 2 * sum(p.numel() for p in base.diffusion_model.parameters())
+    stored = Weights(weights + weights_of(text_encoders(full), torch.float32).stored)
     # A GPU never has all of its memory for us.
-    room = int(0.93 * card - weights - TEXT_ENCODERS[name])
-    found = plan(int(base.memory_required([1, *full.latents])), room, 1, False, 0, 0)
+    room = int(0.93 * card) - stored.stored
+    sampling = int(base.memory_required([1, *full.latents]))
+    found = plan(sampling, int(0.93 * card), 1, False, stored, Weights())
+    assert not found.just_in_time
     assert found.checkpointing == checkpointing
     assert found.needed < room
 
@@ -149,7 +207,9 @@ def test_what_is_reserved_for_dynamic_vram_is_not_taken_for_a_step(
     loaded = build("sd1", tmp_path, tmp_path)
     sampling = loaded.model.memory_required([1, 4, 64, 64])
     monkeypatch.setattr(loaded.model, "memory_required", lambda _: 1.3 * sampling + GB)
-    monkeypatch.setattr(adapter, "room", lambda *_: 4 * budget.PLAIN * int(sampling))
+    weights = sum(p.nbytes for m in loaded.modules()[:2] for p in m.parameters())
+    room = 4 * budget.PLAIN * int(sampling) + weights
+    monkeypatch.setattr(adapter, "capacity", lambda *_: room)
     with adapter.HostModel(loaded.model, loaded.clip, loaded.vae, batch_size=4) as model:
         assert model.pictures_at_once == 4
 
@@ -165,8 +225,8 @@ def test_with_room_text_encoders_are_cast_once(
     loaded = replace(build("sd1", tmp_path, tmp_path), clip=half)
     before = loaded.weights_hash()
     found, casts = [], []
-    for room in (None, 1 << 50):
-        monkeypatch.setattr(adapter, "room", lambda *_, room=room: room)
+    for size in (None, 1 << 50):
+        monkeypatch.setattr(adapter, "capacity", lambda *_, size=size: size)
         with Casts() as counted:
             found.append(learn(loaded).kept.vectors["clip_l"])
         casts.append(counted.count)

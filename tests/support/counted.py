@@ -6,9 +6,10 @@ that the host and autograd would allocate on the way there and back is added up.
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ class FullSize:
         latents: shape of what one picture becomes.
         context: shape of the text encoders' output for one prompt.
         pooled: width of the vector beside it, if the network takes one.
+        encoders: its text encoders, `module.Class` in the host's package `comfy`.
         inputs: what else its `forward` takes: name -> value.
     """
 
@@ -38,9 +40,13 @@ class FullSize:
     network: Mapping[str, Any]
     latents: Sequence[int]
     context: Sequence[int]
+    encoders: Sequence[str]
     pooled: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
+
+CLIP_L, CLIP_G = "sd1_clip.SDClipModel", "sdxl_clip.SDXLClipG"
+T5 = "text_encoders.sd3_clip.T5XXLModel"
 
 FULL_SIZE = {
     "sd1-512": FullSize(
@@ -50,7 +56,7 @@ FULL_SIZE = {
             transformer_depth=[1] * 6 + [0] * 2, transformer_depth_output=[1] * 9 + [0] * 3,
             num_heads=8,
         ),
-        (4, 64, 64), (77, 768),
+        (4, 64, 64), (77, 768), [CLIP_L],
     ),
     "sdxl-1024": FullSize(
         "SDXL",
@@ -61,14 +67,14 @@ FULL_SIZE = {
             num_head_channels=64, use_linear_in_transformer=True, adm_in_channels=2816,
             num_classes="sequential",
         ),
-        (4, 128, 128), (77, 2048), 2816,
+        (4, 128, 128), (77, 2048), [CLIP_L, CLIP_G], 2816,
     ),
     "flux-1024": FullSize(
         "Flux",
         FLUX | {"image_model": "flux", "guidance_embed": False, "vec_in_dim": 768,
                 "context_in_dim": 4096, "hidden_size": 3072, "num_heads": 24, "depth": 19,
                 "depth_single_blocks": 38},
-        (16, 128, 128), (256, 4096), 768,
+        (16, 128, 128), (256, 4096), [CLIP_L, T5], 768,
     ),
     "z-image-1024": FullSize(
         "ZImage",
@@ -77,7 +83,39 @@ FULL_SIZE = {
                   "axes_lens": [1536, 512, 512], "multiple_of": 256, "rope_theta": 256.0,
                   "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0,
                   "pad_tokens_multiple": 32},
-        (16, 128, 128), (128, 2560), inputs={"num_tokens": 128},
+        (16, 128, 128), (128, 2560), ["text_encoders.z_image.Qwen3_4BModel"],
+        inputs={"num_tokens": 128},
+    ),
+}  # fmt: skip
+
+LARGE = {
+    "sd3.5-medium-1024": FullSize(
+        "SD3",
+        {
+            "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 24,
+            "input_size": None, "adm_in_channels": 768 + 1280, "num_patches": 147456,
+            "pos_embed_max_size": 384, "qk_norm": "rms", "pos_embed_scaling_factor": None,
+            "x_block_self_attn_layers": list(range(13)),
+            "context_embedder_config": {
+                "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536}
+            },
+        },
+        (16, 128, 128), (154, 4096), [CLIP_L, CLIP_G, T5], 768 + 1280,
+    ),
+    "chroma-1024": FullSize(
+        "Chroma",
+        FLUX | {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64,
+                "out_dim": 3072, "hidden_dim": 5120, "n_layers": 5, "vec_in_dim": None,
+                "context_in_dim": 4096, "hidden_size": 3072, "num_heads": 24, "depth": 19,
+                "depth_single_blocks": 38},
+        (16, 128, 128), (256, 4096), [T5], inputs={"guidance": torch.ones(1)},
+    ),
+    "qwen-image-1024": FullSize(
+        "QwenImage",
+        {"image_model": "qwen_image", "in_channels": 64, "num_layers": 60,
+         "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 3584,
+         "axes_dims_rope": (16, 56, 56)},
+        (16, 1, 128, 128), (128, 3584), ["text_encoders.qwen_image.Qwen25_7BVLIModel"],
     ),
 }  # fmt: skip
 
@@ -150,9 +188,36 @@ def network(full: FullSize, dtype: torch.dtype) -> Any:
     return config.get_model({}, "", device="meta").requires_grad_(False)
 
 
-def step_bytes(base: Any, full: FullSize, dtype: torch.dtype, *, checkpointing: bool) -> int:
-    """The most that is in use at once while a picture's step is computed, beside the weights."""
-    from textual_inversion.nodes.host.gradients import OutOfPlace, checkpointed, training_flag
+def text_encoders(full: FullSize) -> nn.Module:
+    """The text encoders of this size in half precision, without memory."""
+    made = nn.Module()
+    for name in full.encoders:
+        module, kind = f"comfy.{name}".rsplit(".", 1)
+        encoder = getattr(importlib.import_module(module), kind)
+        made.add_module(kind, encoder(device="meta", dtype=torch.float16))
+    return made
+
+
+def step_bytes(
+    base: Any,
+    full: FullSize,
+    dtype: torch.dtype,
+    *,
+    checkpointing: bool = False,
+    just_in_time: bool = False,
+) -> int:
+    """The most that is in use at once while a picture's step is computed.
+
+    Beside the weights; or with what is there of them, where all blocks come just in time.
+    """
+    from textual_inversion.nodes.host.gradients import OutOfPlace, training_flag
+    from textual_inversion.nodes.host.weights import HostWeights
+    from textual_inversion.trainer.just_in_time import (
+        JustInTime,
+        blocks_of,
+        checkpointed,
+        placed,
+    )
 
     def empty(*shape: int) -> Tensor:
         made = torch.empty((1, *shape), dtype=dtype, device="meta")
@@ -164,8 +229,17 @@ def step_bytes(base: Any, full: FullSize, dtype: torch.dtype, *, checkpointing: 
     options = {"optimized_attention_override": fused_attention, "sigmas": torch.ones(1)}
     latents, context = empty(*full.latents), empty(*full.context).requires_grad_()
     timesteps = torch.ones(1, dtype=dtype, device="meta")
-    inside = checkpointed(base.diffusion_model) if checkpointing else nullcontext()
-    with training_flag(), inside, LiveBytes(base.diffusion_model) as live:
+    blocks = list(blocks_of(base.diffusion_model))
+    with ExitStack() as stack:
+        stack.enter_context(training_flag())
+        live = stack.enter_context(LiveBytes(base.diffusion_model))
+        if just_in_time:
+            device = torch.device("meta")
+            weights = HostWeights(base.diffusion_model, device, dtype, wide=True)
+            stack.enter_context(placed(weights.bring_outside(blocks)))
+            stack.enter_context(JustInTime(device).over(blocks, weights.bring))
+        elif checkpointing:
+            stack.enter_context(checkpointed(blocks))
         out = base.diffusion_model(
             latents, timesteps, context=context, transformer_options=options, **inputs
         )

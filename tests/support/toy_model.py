@@ -43,6 +43,7 @@ class ToyModel:
         self.compute_dtype = compute_dtype
         self.device = torch.device("cpu")
         self.pictures_at_once: int | None = None
+        self.notes: Sequence[str] = ()
         self.description: dict[str, str] = {"modelspec.architecture": "toy"}
         self._change = change
         self.encoded_prompts: list[str] = []

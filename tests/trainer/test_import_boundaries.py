@@ -12,7 +12,7 @@ import pytest
 from support.paths import ROOT
 
 LAYERS = (
-    {"errors", "version"},
+    {"errors", "version", "just_in_time"},
     {"prompts", "model"},
     {"embeddings"},
     {"methods"},

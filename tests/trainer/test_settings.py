@@ -24,12 +24,19 @@ def test_defaults_are_valid_and_described() -> None:
         ({"resolution": 500}, "resolution is 500: it must be a multiple of 8."),
         ({"seed": -1}, "seed is -1: it must be at least 0."),
         ({"learning_rate": "fast"}, "The learning rate “fast” cannot be read"),
+        ({"memory": "much"}, "memory is “much”: write auto, or a number of GB such as 8."),
+        ({"memory": "-1"}, "memory is “-1”: write auto"),
     ],
 )
 def test_values_out_of_range(values: dict, sentence: str) -> None:
     with pytest.raises(InputError) as raised:
         Settings(**values)
     assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(("text", "size"), [("auto", None), (" 8 ", 8 << 30), ("6.5 GB", 13 << 29)])
+def test_memory(text: str, size: int | None) -> None:
+    assert Settings(memory=text).memory_bytes == size
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,12 @@ def add_machine(parser: CommandParser) -> None:
         choices=DTYPES,
         help="In which the network computes; float32 on a CPU and 16 bits on a GPU if not set.",
     )
+    machine.add_argument(
+        "--offload",
+        action="store_true",
+        help="Keep the weights off the GPU: they come to it block by block, which needs the least "
+        "memory, takes longer and learns the same.",
+    )
 
 
 def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = True) -> None:
@@ -134,6 +140,8 @@ def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = T
             if not named:
                 continue
             option |= {"required": True, "help": choice.help}
+        elif field.name == "memory":
+            continue  # ComfyUI's: here, --offload says all
         names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
         group = parser.titled(_GROUP_OF.get(field.name, LEARNING))
         action = group.add_argument(*names, **option)
@@ -229,7 +237,12 @@ def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersMode
             silence_libraries()
             warnings.simplefilter("ignore")
         return DiffusersModel.from_pretrained(
-            options.model, device, dtype, options.config, checkpointing=settings.checkpointing
+            options.model,
+            device,
+            dtype,
+            options.config,
+            checkpointing=settings.checkpointing,
+            offload=options.offload,
         )
 
 

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files.checkpoint_hash import known_hash
 from ..model import NoiseSchedule, Parameterization, TextEncoder, TextStates, TokenizedPrompt
 from .loading import load_parts
+from .offloading import offload as offload_blocks
 from .text import DiffusersConditioning, PromptEncoder
 
 _PARAMETERIZATIONS: Mapping[str, Parameterization] = {
@@ -41,6 +42,8 @@ class DiffusersModel:
         scheduler: any diffusers scheduler with `alphas_cumprod`.
         name: of the checkpoint, for the metadata of what is learned; a path is cut off.
         checkpointing: compute inner values twice instead of keeping them.
+        offload: the device on which blocks compute, with weights that stay where they are and come
+            when they do; checkpointing is on then.
 
     Raises:
         InputError: the parts are of a kind that cannot be trained on.
@@ -56,16 +59,21 @@ class DiffusersModel:
         *,
         name: str = "",
         checkpointing: bool = False,
+        offload: torch.device | None = None,
     ) -> None:
         self.parameterization: Parameterization = _parameterization(scheduler)
         self.schedule = NoiseSchedule.from_alphas_cumprod(scheduler.alphas_cumprod)
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.compute_dtype: torch.dtype = unet.dtype
-        self.device: torch.device = unet.device
+        self.device: torch.device = offload or unet.device
         self.pictures_at_once: int | None = None
+        self.notes: Sequence[str] = ()
         self._unet, self._vae = unet, vae
         for part in (unet, vae, *text_encoders):
             part.requires_grad_(False).eval()
+        if offload:
+            checkpointing = False  # each block has its own
+            self._offloaded = offload_blocks(unet, text_encoders, offload)
         self._text = PromptEncoder(text_encoders, tokenizers, self.device, checkpointing)
         self.text_encoders: Sequence[TextEncoder] = self._text.described
         _refuse_other_kinds(unet, text_encoders)
@@ -97,6 +105,7 @@ class DiffusersModel:
         config: Path | None = None,
         *,
         checkpointing: bool = False,
+        offload: bool = False,
     ) -> DiffusersModel:
         """Load a diffusers folder, or one SD1, SD2 or SDXL file of weights.
 
@@ -107,12 +116,14 @@ class DiffusersModel:
             config: for a file, a diffusers folder of the same family (weights are not
                 needed) from which the configuration is taken instead of from the hub.
             checkpointing: see the class.
+            offload: keep the weights of U-Net and text encoders off the device, see the class.
 
         Raises:
             InputError: diffusers is not installed, or this cannot be loaded or trained on.
         """
         parts = load_parts(Path(path), dtype, config)
-        for part in (parts.unet, parts.vae, *parts.text_encoders):
+        parts.vae.to(device)
+        for part in () if offload else (parts.unet, *parts.text_encoders):
             part.to(device)
         return cls(
             parts.unet,
@@ -122,6 +133,7 @@ class DiffusersModel:
             parts.scheduler,
             name=Path(path).name,
             checkpointing=checkpointing,
+            offload=torch.device(device) if offload else None,
         )
 
     def tokenize(self, prompt: str, num_vectors: int) -> TokenizedPrompt:

@@ -57,19 +57,18 @@ def network_fingerprint(weights: Iterable[Tensor]) -> str:
     the same checkpoint, as long as they keep it in the same precision, and a finetuned or patched
     model, in which nearly every weight differs, gives another.
     """
-    sizes, samples = [], []
+    sampled: dict[torch.device, list[tuple[int, Tensor]]] = {}
     for weight in weights:
         step = -(-weight.numel() // SAMPLES)
-        sizes.append(weight.numel())
-        samples.append(weight.reshape(-1)[:: max(step, 1)].float())
-    if not samples:
-        return hashlib.sha256().hexdigest()
-    # All at once, because each transfer from a GPU waits for it.
-    parts = torch.split(torch.cat(samples).cpu(), [len(sample) for sample in samples])
-    each = [
-        hashlib.sha256(f"{size}:".encode() + part.numpy().tobytes()).digest()
-        for size, part in zip(sizes, parts, strict=True)
-    ]
+        sample = weight.reshape(-1)[:: max(step, 1)].float()
+        sampled.setdefault(sample.device, []).append((weight.numel(), sample))
+    each = []
+    for pairs in sampled.values():
+        # All at once, because each transfer from a GPU waits for it.
+        whole = torch.cat([sample for _, sample in pairs]).cpu()
+        parts = torch.split(whole, [len(sample) for _, sample in pairs])
+        for (size, _), part in zip(pairs, parts, strict=True):
+            each.append(hashlib.sha256(f"{size}:".encode() + part.numpy().tobytes()).digest())
     return hashlib.sha256(b"".join(sorted(each))).hexdigest()
 
 

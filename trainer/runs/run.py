@@ -41,7 +41,7 @@ KEPT_CHECKPOINTS = 2
 KEPT_WORDS = 100
 """How many steps can be chosen from afterwards. Beyond it, every other one is let go."""
 
-NOT_IN_THE_RESULT = frozenset({"previews", "preview_every", "save_every"})
+NOT_IN_THE_RESULT = frozenset({"previews", "preview_every", "save_every", "memory"})
 """Settings that change nothing about what is learned, so that a run goes on with others."""
 
 LIMITS = frozenset({"steps", "patience"})

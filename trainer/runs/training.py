@@ -118,7 +118,8 @@ def train_and_save(
     """
     objective = objective_of(settings)
     found = checks(pictures, settings, model.text_encoders, start, objective.prompts)
-    report = RunReport([run.notice, *found] if run and run.notice else found, model.device)
+    notices = [run.notice] if run and run.notice else []
+    report = RunReport([*notices, *model.notes, *found], model.device)
     failures = SideFailures(report.note)
     display.begin(report, run.state.step if run and run.state else 0)
     learned: Embedding | None = None

@@ -54,3 +54,25 @@ def check_limits(settings: Any) -> None:
             raise InputError(f"{field.name} is {value}: it must be at least {choice.minimum}.")
         if choice.maximum is not None and value > choice.maximum:
             raise InputError(f"{field.name} is {value}: it must be at most {choice.maximum}.")
+
+
+def check_together(settings: Any) -> None:
+    """Compare values with each other.
+
+    Raises:
+        InputError: some of them cannot be used together, in one sentence that names them.
+    """
+    if settings.resolution % 8:
+        raise InputError(f"resolution is {settings.resolution}: it must be a multiple of 8.")
+    if settings.keep == "best" and not settings.evaluations:
+        raise InputError(
+            "keep is “best” but evaluations is 0, so the best is not known: set "
+            "evaluations to 20, or keep to “last”."
+        )
+    if settings.stop_early and not settings.evaluations:
+        raise InputError("stop_early is on but evaluations is 0: it would never stop.")
+    if settings.initialization == "cross" and settings.fixed_length:
+        raise InputError(
+            "initialization “cross” starts from long vectors, which renorm and the optimizer "
+            "sphere would shorten: choose the optimizer adamw without renorm."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import InputError
 from ..methods.optimizers import OPTIMIZERS
 from ..methods.settling import PATIENCE
 from .declaration import setting
@@ -87,3 +88,20 @@ class EverydaySettings:
         options=tuple(PATIENCE),
         place="end",
     )
+
+
+def parse_memory(text: str) -> int | None:
+    """Bytes of so many GB; None for auto.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if text.strip() == AUTO:
+        return None
+    try:
+        size = float(text.strip().upper().removesuffix("GB"))
+    except ValueError:
+        size = 0.0
+    if not 0 < size < 1e6:
+        raise InputError(f"memory is “{text}”: write auto, or a number of GB such as 8.")
+    return int(size * (1 << 30))

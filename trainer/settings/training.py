@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..embeddings.names import new_name
-from ..errors import InputError
 from ..methods.averaging import AVERAGINGS
 from ..methods.learning_rate import SCHEDULES, is_anytime, parse_learning_rate
 from ..methods.measured_weights import MEASURED
@@ -16,8 +15,8 @@ from ..methods.settling import PATIENCE
 from ..methods.timesteps import Timesteps, parse_timesteps
 from ..methods.weighting import WEIGHTINGS
 from ..prompts import parse_templates
-from .declaration import check_limits, setting
-from .everyday import AUTO, EverydaySettings
+from .declaration import check_limits, check_together, setting
+from .everyday import AUTO, EverydaySettings, parse_memory
 
 INITIALIZATIONS: Sequence[str] = ("words", "cross", "captions")
 
@@ -246,6 +245,19 @@ class Settings(EverydaySettings):
         step=0.1,
         advanced=True,
     )
+    memory: str = setting(
+        AUTO,
+        "The most of the GPU's memory that training may take, in GB, such as 8; auto: all that "
+        "there is. What does not fit is brought to the GPU block by block, which takes longer and "
+        "gives the same result.",
+        advanced=True,
+        place="end",
+    )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What `memory` says, in bytes; None for auto."""
+        return parse_memory(self.memory)
 
     @property
     def anytime(self) -> bool:
@@ -274,24 +286,11 @@ class Settings(EverydaySettings):
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", new_name(self.name))
         check_limits(self)
-        if self.resolution % 8:
-            raise InputError(f"resolution is {self.resolution}: it must be a multiple of 8.")
-        if self.keep == "best" and not self.evaluations:
-            raise InputError(
-                "keep is “best” but evaluations is 0, so the best is not known: set "
-                "evaluations to 20, or keep to “last”."
-            )
-        if self.stop_early and not self.evaluations:
-            raise InputError("stop_early is on but evaluations is 0: it would never stop.")
-        if self.initialization == "cross" and self.fixed_length:
-            raise InputError(
-                "initialization “cross” starts from long vectors, which renorm and the optimizer "
-                "sphere would shorten: choose the optimizer adamw without renorm."
-            )
+        check_together(self)
         if self.learning_rate.strip() == AUTO:
             optimizer = OPTIMIZERS[self.optimizer]
             usual = optimizer.falling_rate if self.anytime else optimizer.rate
             object.__setattr__(self, "learning_rate", usual or optimizer.rate)
         parse_learning_rate(self.learning_rate, self.schedule, self.steps)
-        _ = self.timestep_range  # which refuses what it cannot read
+        _ = self.timestep_range, self.memory_bytes  # which refuse what they cannot read
         parse_templates(self.templates, self.name)

@@ -123,6 +123,15 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
     return seen
 
 
+def test_offloading_learns_the_same(options, tmp_path: Path) -> None:
+    words = []
+    for more in ([], ["--offload"]):
+        options["--output"] = tmp_path / f"{len(more)}"
+        assert cli.main(arguments(options, *more)) == 0
+        words.append(read_embedding(options["--output"] / "my-toy.safetensors").vectors["clip_l"])
+    torch.testing.assert_close(*words)
+
+
 def test_every_setting_reaches_the_run(options, tmp_path: Path, monkeypatch) -> None:
     seen = watched(monkeypatch)
     options |= {

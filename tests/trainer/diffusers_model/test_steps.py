@@ -9,6 +9,7 @@ import torch
 from support.tiny_models import TinyParts, pictures
 from textual_inversion.trainer.data.batches import draw_batch
 from textual_inversion.trainer.data.training_set import encode
+from textual_inversion.trainer.just_in_time import blocks_of
 from textual_inversion.trainer.learning.loop import train
 from textual_inversion.trainer.learning.losses import batch_losses
 from textual_inversion.trainer.settings import Settings
@@ -106,6 +107,32 @@ def test_checkpointing_gives_the_same_gradient(any_family: TinyParts) -> None:
     any_family.model()
     for hook in hooks:
         hook.remove()
+    for key, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][key], gradient)
+
+
+def test_offloading_gives_the_same_gradient(any_family: TinyParts) -> None:
+    """Blocks compute with stand-ins, twice in a step; their own weights stay where they are."""
+    parts = copy.deepcopy(any_family)
+    seen: list[bool] = []
+    layers = [next(blocks_of(parts.text_encoders[0])), parts.unet.up_blocks[0].resnets[0]]
+    own = [next(layer.parameters()) for layer in layers]
+    for layer, weight in zip(layers, own, strict=True):
+        inner = next(m for m in layer.modules() if any(p is weight for p in m.parameters(False)))
+        inner.register_forward_pre_hook(
+            lambda m, _, w=weight: seen.append(all(p is not w for p in m._parameters.values()))
+        )
+    gradients = []
+    for options in ({}, {"offload": torch.device("cpu:0")}):
+        seen.clear()
+        vectors = {k: v.requires_grad_() for k, v in any_family.vectors().items()}
+        model = parts.model(**options)
+        conditioning = model.encode_prompts([model.tokenize(PROMPT, 2)], vectors)
+        noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        model.predict(noisy, torch.tensor([300]), conditioning).square().mean().backward()
+        gradients.append({key: rows.grad for key, rows in vectors.items()})
+    assert seen == [True] * 4
+    assert all(next(layer.parameters()) is w for layer, w in zip(layers, own, strict=True))
     for key, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], gradient)
 

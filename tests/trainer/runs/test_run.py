@@ -143,6 +143,20 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert go(start(tmp_path)) == whole[10:]
 
 
+def test_a_run_from_before_a_setting_goes_on(tmp_path: Path) -> None:
+    """What only says how much memory may be taken changes nothing about what is learned."""
+    go(start(tmp_path), until=7)
+    (folder,) = list_runs(tmp_path)
+    file = folder.settings_file
+    noted = json.loads(file.read_text(encoding="utf-8"))
+    assert noted["settings"].pop("memory") == "auto"
+    file.write_text(json.dumps(noted), encoding="utf-8")
+    again = start(tmp_path, replace(SETTINGS, memory="6"))
+    assert again.folder.path == folder.path
+    assert again.state is not None
+    assert again.state.step == 7
+
+
 def test_on_request(tmp_path: Path) -> None:
     """A picture now, the word now, and stop."""
     wishes = iter([set(), {SAMPLE}, {SAVE}, set(), set(), {STOP}])

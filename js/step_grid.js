@@ -2,8 +2,8 @@
 
 import { element } from "./dom.js";
 import { addElement, url, watcher, whenRemoved } from "./host.js";
-import { showThumbnails } from "./panel.js";
 import { previewPath } from "./runs.js";
+import { showThumbnails } from "./thumbnails.js";
 
 export function addStepGrid(node) {
   const grid = element("div", { className: "ti-grid-of-steps" });

@@ -93,7 +93,7 @@ def test_train_from_end_to_end(options, tmp_path: Path) -> None:
     assert notes["textual_inversion.steps"] == "2"
     assert str(tmp_path) not in str(notes)
     # Lines, because no terminal is there for a bar.
-    assert "my-toy: step 2 of 2, loss " in run.stderr
+    assert "my-toy: step 2/2 · loss " in run.stderr
     assert "\r" not in run.stderr
     assert "Traceback" not in run.stderr
     assert "arning" not in run.stderr

@@ -52,10 +52,12 @@ class RunReport:
         self._steps += 1
         lines = []
         self._progress = progress
-        if self._steps >= WARM and not self._expected and progress.is_foreseen:
+        if self._steps >= WARM and progress.is_foreseen:
             seconds = [progress.seconds + left for left in progress.seconds_left]
-            self._expected = [expectation(seconds, progress.end, self._device)]
-            lines += self._expected
+            told = expectation(seconds, progress.end, self._device)
+            # Said once, but kept up to date: a run without a length knows its end only later.
+            lines += [] if self._expected else [told]
+            self._expected = [told]
         if progress.diagnostics is not None:
             self._evaluated.append(progress.diagnostics)
             before, self._remarks = self._remarks, remarks(self._evaluated)

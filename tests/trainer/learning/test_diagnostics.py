@@ -110,6 +110,17 @@ def test_steps_that_bring_nothing_are_remarked_upon() -> None:
     assert remarks([*settled, *(at(10 * i, 0.4) for i in range(3, 8))]) == {}
 
 
+def test_what_a_run_takes_is_kept_up_to_date() -> None:
+    """A run that ends by itself knows its end only later."""
+    pictures = [Picture(COLOUR.expand(64, 64, 3))]
+    report, said = RunReport([], torch.device("cpu")), []
+    for progress in train(ToyModel(), pictures, Settings(init_words="cat", resolution=64)):
+        said += report.take(progress)
+    assert progress.step < 2000
+    assert report.notes[0].startswith(f"{progress.step} steps take about")
+    assert sum("steps take about" in line for line in said) == 1
+
+
 def test_a_report_says_what_is_new_once_and_keeps_the_rest() -> None:
     pictures = [Picture(COLOUR.expand(64, 64, 3))]
     chosen = Settings(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..trainer.data.pictures import Picture, as_unlike
 from ..trainer.embeddings.embedding import Embedding
-from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
 from ..trainer.files.whole_files import try_folder
 from ..trainer.learning.negative_objectives import objective_of
@@ -25,7 +24,7 @@ from ..trainer.runs.training import Destination, train_and_save
 from ..trainer.settings import Settings, described_fields
 from .host import library
 from .host.model import HostModel
-from .inputs import EmbeddingSocket, LossMapSocket, setting_inputs
+from .inputs import EmbeddingSocket, LossMapSocket, name_problem, setting_inputs
 from .page.runs import RUNS, NodeDisplay, runs_folder, temporary_folder
 
 
@@ -109,11 +108,7 @@ def report_output() -> io.Output:
 
 def name_allowed(name: list[str] | None) -> bool | str:
     """Whether a word can be called so, as soon as the graph is queued; if not, why."""
-    try:
-        new_name(name[0] if name else "connected")
-    except InputError as error:
-        return str(error)
-    return True
+    return name_problem(name[0] if name else None)
 
 
 @dataclass(frozen=True)

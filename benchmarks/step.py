@@ -110,7 +110,8 @@ def main() -> None:
 def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
     """One line of the table: a model in its present state."""
     from textual_inversion.trainer.learning.initial import initial_vectors
-    from textual_inversion.trainer.methods import diffusion as objective
+    from textual_inversion.trainer.learning.losses import squared_errors
+    from textual_inversion.trainer.methods.diffusion import add_noise, target
 
     vectors = initial_vectors(frozen.text_encoders, "toy", 1)
     live = {k: v.to(frozen.device).requires_grad_() for k, v in vectors.items()}
@@ -120,8 +121,8 @@ def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
     noise = torch.randn_like(latents)
     timesteps = torch.full((batch,), 600)
     alpha, sigma = frozen.schedule.at(timesteps, latents)
-    noisy = objective.add_noise(latents, noise, alpha, sigma)
-    wanted = objective.target(frozen.parameterization, latents, noise, alpha, sigma)
+    noisy = add_noise(latents, noise, alpha, sigma)
+    wanted = target(frozen.parameterization, latents, noise, alpha, sigma)
     with torch.no_grad():
         fixed = frozen.encode_prompts(tokens, live)
 
@@ -131,7 +132,7 @@ def measure(frozen: FrozenModel, side: int, batch: int, repeats: int) -> str:
 
     def step() -> None:
         prediction = frozen.predict(noisy, timesteps, frozen.encode_prompts(tokens, live))
-        objective.losses(prediction, wanted).mean().backward()
+        squared_errors(prediction, wanted).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -12,7 +12,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -68,6 +68,8 @@ class _Walk:
         self.left: list[str] = []
         self._met: dict[int, tuple[Any, Any]] = {}
         """By identity: each object, kept alive for that, and what takes its place."""
+        self._cached: dict[type, list[tuple[str, Any]]] = {}
+        """Of each class, the methods whose results are kept, and the functions that are called."""
 
     def modules(self, root: nn.Module, path: str, depth: int = 0) -> None:
         """A module with those in it; what stands in their attributes is up to `depth` deep."""
@@ -83,6 +85,21 @@ class _Walk:
                     if tensor is not None and _can_be_shared(tensor):
                         self.stand_ins.append(StandIn(table, own, self._alias(tensor)))
             self._attributes(vars(part), name, depth)
+            for own, function in self._cached_methods(type(part)):
+                self.stand_ins.append(StandIn(vars(part), own, MethodType(function, part)))
+
+    def _cached_methods(self, kind: type) -> list[tuple[str, Any]]:
+        """What a method has computed before, in inference mode, has to be computed anew."""
+        if kind not in self._cached:
+            every = {
+                name: value for one in reversed(kind.__mro__) for name, value in vars(one).items()
+            }
+            self._cached[kind] = [
+                (name, value.__wrapped__)
+                for name, value in every.items()
+                if isinstance(value, _KEEPS_RESULTS)
+            ]
+        return self._cached[kind]
 
     def _attributes(self, own: dict[str, Any], path: str, depth: int) -> None:
         for name, value in list(own.items()):
@@ -116,6 +133,8 @@ class _Walk:
             return self._with_entries(value, path, depth)
         if isinstance(value, (tuple, set, frozenset)):
             return self._with_items(value, path, depth)
+        if isinstance(value, _KEEPS_RESULTS):
+            return value.__wrapped__
         if isinstance(value, (FunctionType, MethodType, partial)):
             for held in _closed_over(value):
                 if self._made(held, path, depth) is not held:
@@ -183,6 +202,7 @@ class _Walk:
         return alias
 
 
+_KEEPS_RESULTS = type(lru_cache(lambda: None))
 _PRIMITIVE = (str, bytes, int, float, complex, torch.dtype, torch.device, type(None))
 
 

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -175,6 +175,40 @@ def test_what_is_held_twice_is_one_tensor_again(host_modules: ModuleType) -> Non
         # What the network adds meanwhile is not kept.
         module.fused.append(torch.zeros(1))
     assert len(module.fused) == 1
+
+
+class Cached(nn.Module):
+    """Computes its positions once, as the embedder of Chroma Radiance does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = lru_cache(lambda: torch.full((4,), 2.0))
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def positions(self, size: int) -> Tensor:
+        return torch.linspace(0, 1, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.positions(4) * self.scale()
+
+
+def test_what_was_computed_before_is_computed_anew(host_modules: ModuleType) -> None:
+    from textual_inversion.nodes.host.at_rest import at_rest
+    from textual_inversion.trainer.just_in_time import placed
+
+    module = nn.Sequential(Cached())
+    with torch.inference_mode():
+        drawn = module(torch.ones(4)).clone()
+    kept = module[0].positions(4), module[0].scale()
+    x = torch.ones(4, requires_grad=True)
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved"):
+        module(x).sum().backward()
+    with placed(at_rest(module).stand_ins):
+        module(x).sum().backward()
+    assert torch.equal(x.grad, drawn)
+    assert "positions" not in vars(module[0])
+    assert module[0].positions(4) is kept[0]
+    assert module[0].scale() is kept[1]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...trainer.just_in_time import GONE, StandIn
-from .weights import PLACE, alias_of, frozen, is_plain
+from .weights import PLACE, alias_of, entries, frozen, is_plain
 
 DEEPEST = 8
 """Objects in objects, from a module on, that are entered."""
@@ -72,7 +72,7 @@ class _Walk:
         """Of each class, the methods whose results are kept, and the functions that are called."""
 
     def modules(self, root: nn.Module, path: str, depth: int = 0) -> None:
-        """A module with those in it; what stands in their attributes is up to `depth` deep."""
+        """A module with those in it; `depth` is how many objects deep it was found."""
         for name, part in root.named_modules(prefix=path):
             if id(part) in self._met:
                 continue
@@ -80,10 +80,9 @@ class _Walk:
             # A layer with a place in dynamic VRAM would take its weights from there alone.
             if PLACE in vars(part):
                 self.stand_ins.append(StandIn(vars(part), PLACE, GONE))
-            for table in (part._parameters, part._buffers):
-                for own, tensor in table.items():
-                    if tensor is not None and _can_be_shared(tensor):
-                        self.stand_ins.append(StandIn(table, own, self._alias(tensor)))
+            for table, own, tensor in entries(part):
+                if _can_be_shared(tensor):
+                    self.stand_ins.append(StandIn(table, own, self._alias(tensor)))
             self._attributes(vars(part), name, depth)
             for own, function in self._cached_methods(type(part)):
                 self.stand_ins.append(StandIn(vars(part), own, MethodType(function, part)))
@@ -224,7 +223,8 @@ def _closed_over(function: Any) -> Iterator[Any]:
 
 def _same_kind(value: Any) -> Callable[[Any], Any]:
     """Makes another tuple or set of its kind from a list."""
-    return getattr(value, "_make", None) or type(value)
+    make: Callable[[Any], Any] = getattr(value, "_make", None) or type(value)
+    return make
 
 
 def _slots(kind: type) -> Iterator[str]:

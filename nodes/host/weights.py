@@ -61,7 +61,7 @@ class HostWeights:
         """
         seen = set()
         for part in self.module.modules():
-            for _, name, original in _entries(part):
+            for _, name, original in entries(part):
                 kind = packing(original)
                 if kind and kind not in seen:
                     seen.add(kind)
@@ -92,7 +92,7 @@ class HostWeights:
         found: list[StandIn] = []
         made: dict[tuple[int, int], Tensor] = {}
         for part in parts:
-            for table, name, original in _entries(part):
+            for table, name, original in entries(part):
                 patch = getattr(part, f"{name}_lowvram_function", None)
                 key = (id(original), id(patch))
                 if key not in made:
@@ -151,7 +151,8 @@ class HostWeights:
         return f"{next(places, '')}.{name}"
 
 
-def _entries(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+def entries(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """A module's own parameters and buffers: the table that each stands in, its name there, it."""
     tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
     for table in tables:
         for name, original in table.items():

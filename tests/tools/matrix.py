@@ -5,7 +5,7 @@
     cd tests && python -m tools.matrix ~/ComfyUI   # what is in this folder
 
 Each version runs in the Python that runs this, with the packages that are there, and with the
-newest page on PyPI. Each pair of a version and its packages has a line.
+newest page on PyPI. A version has a line for each version of torch.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ def main(wanted: Sequence[str]) -> int:
     return 0
 
 
-def _key(line: Line) -> tuple[str, ...]:
-    """A version in other packages, but for the page, is another line."""
-    return (line[0], *line[2 : 2 + len(PACKAGES)])
+def _key(line: Line) -> tuple[str, str]:
+    """A version with another torch is another line."""
+    return line[0], line[COLUMNS.index("torch")]
 
 
-def _known() -> dict[tuple[str, ...], Line]:
+def _known() -> dict[tuple[str, str], Line]:
     """The lines of earlier runs."""
     text = RESULTS.read_text(encoding="utf-8")
     rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| \d.*$", text, re.MULTILINE)]
     return {_key(tuple(row)): tuple(row) for row in rows}
 
 
-def _write(lines: Mapping[tuple[str, ...], Line]) -> None:
+def _write(lines: Mapping[tuple[str, str], Line]) -> None:
     """Put the table in its place; what stands around it stays."""
 
     def newest(line: Line) -> list[list[int]]:

@@ -275,7 +275,7 @@ def one_step(loaded: Loaded) -> Tensor:
 
 def fuse(loaded: Loaded, hold: Callable[[Tensor], Any], read: Callable[[Any], Tensor]) -> nn.Module:
     """Have a layer's queries, keys and values come from one weight in an odd place."""
-    block = loaded.model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0]
+    block = loaded.model.model.diffusion_model.middle_block[1].transformer_blocks[0]
     attention = block.attn1
     with torch.inference_mode():
         names = ("to_q", "to_k", "to_v")
@@ -306,5 +306,5 @@ def test_an_error_says_where_weights_are_that_cannot_be_reached(sd1: Loaded) -> 
     from textual_inversion.trainer.errors import InputError
 
     fuse(sd1, lambda weight: lambda: weight, lambda held: held())
-    with pytest.raises(InputError, match=r"“diffusion_model\.input_blocks\..*\.attn1\.fused”"):
+    with pytest.raises(InputError, match=r"“diffusion_model\.middle_block\..*\.attn1\.fused”"):
         one_step(sd1)

@@ -197,8 +197,8 @@ del comfy.model_base.BaseModel.memory_required
 """
 
 DEMO_OF_ANOTHER_HOST = """
-import comfy.sd
-del comfy.sd.CLIP.load_sd
+import comfy.sd, comfy.latent_formats
+del comfy.latent_formats.SD15
 """
 
 
@@ -244,7 +244,7 @@ def of_the_pack(host: Host) -> set[str]:
         (
             DEMO_OF_ANOTHER_HOST,
             {"Load Tiny Demo Model", "Demo Pictures"},
-            ("comfy.sd.CLIP.load_sd is not there",),
+            ("comfy.latent_formats.SD15 is not there",),
         ),
     ],
     ids=["training", "demo"],

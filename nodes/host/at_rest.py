@@ -30,6 +30,9 @@ LARGEST = 10_000
 """Entries of a list or a table that are looked through; vocabularies have more."""
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+_BOOKS = (PLACE, "_v_weight", "_v_bias", "_v_signature", "_prefetch", "_pin_state")
+"""What the host notes of a layer in dynamic VRAM, which without a place there it does not use."""
+
 _NEVER_ENTERED = (type, ModuleType, comfy.model_patcher.ModelPatcher)
 _FOREIGN = {"asyncio", "logging", "sentencepiece", "threading", "tokenizers", "transformers",
             "weakref"}  # fmt: skip
@@ -102,7 +105,7 @@ class _Walk:
 
     def _attributes(self, own: dict[str, Any], path: str, depth: int) -> None:
         for name, value in list(own.items()):
-            if isinstance(name, str) and name not in _TABLES and name != PLACE:
+            if isinstance(name, str) and name not in (*_TABLES, *_BOOKS):
                 made = self._made(value, f"{path}.{name}".lstrip("."), depth)
                 if made is not value:
                     self.stand_ins.append(StandIn(own, name, made))

@@ -245,6 +245,11 @@ INTERNALS: Sequence[Internal] = (
 
 MARKS: dict[str, tuple[str, str]] = {
     "_v": ("0.12.0", "a layer's place in dynamic VRAM"),
+    "_v_weight": ("0.14.0", "what has come to that place"),
+    "_v_bias": ("0.14.0", "the same"),
+    "_v_signature": ("0.12.0", "whether it is still there"),
+    "_prefetch": ("0.21.0", "what is on its way"),
+    "_pin_state": ("0.23.0", "pinned copies"),
     "comfy_cast_weights": ("0.3.10", "a layer that casts its weights at each use"),
     "comfy_force_cast_weights": ("0.8.1", "a layer that does not pack what it multiplies"),
     "_lowvram_function": ("0.12.0", "LoRAs that are held back until a weight comes"),

@@ -53,15 +53,14 @@ class _Config(comfy.supported_models_base.BASE):
 def _model(state: dict[str, Tensor]) -> Any:
     config = _Config(host_unet_config())
     config.set_inference_dtype(torch.float32, None)
-    management = comfy.model_management
     model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.V_PREDICTION)
     model.load_model_weights(
         {k: v.float() for k, v in state.items() if k.startswith(UNET_PREFIX)}, UNET_PREFIX
     )
     return comfy.model_patcher.ModelPatcher(
-        model.to(management.unet_offload_device()),
-        load_device=management.get_torch_device(),
-        offload_device=management.unet_offload_device(),
+        model.to(comfy.model_management.unet_offload_device()),
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
     )
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import comfy.model_management
 import torch
 
 from ...trainer.errors import InputError
+from .compatibility import host_version
 
-_NO_GRADIENT = ("modified by an inplace operation", "Inference tensors cannot be saved")
-"""What PyTorch says of values that were overwritten, or made where none may have a gradient."""
+_INFERENCE = "Inference tensors cannot be saved"
+"""What PyTorch says of values that were made where none may have a gradient."""
+
+_NO_GRADIENT = ("modified by an inplace operation", _INFERENCE)
+"""The same, and what it says of those that were overwritten."""
 
 
-def explained(error: BaseException | None) -> InputError | None:
-    """The sentence for an error; None for those that speak for themselves."""
+def explained(error: BaseException | None, left: Sequence[str] = ()) -> InputError | None:
+    """The sentence for an error; None for those that speak for themselves.
+
+    Args:
+        error: what was raised while training.
+        left: see `AtRest.left`.
+    """
     if error is not None and is_out_of_memory(error):
         # What the host does, which looks for this error and gets ours.
         comfy.model_management.unload_all_models()
@@ -20,6 +31,12 @@ def explained(error: BaseException | None) -> InputError | None:
         return InputError(
             "The GPU's memory is too small for this training: lower batch_size, turn on "
             "checkpointing, then lower resolution."
+        )
+    if left and isinstance(error, RuntimeError) and _INFERENCE in str(error):
+        places = ", ".join(f"“{place}”" for place in left[:3])
+        return InputError(
+            f"ComfyUI {host_version()} keeps numbers of this model in {places}, where training "
+            "cannot reach them: update this pack, or use another model."
         )
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_GRADIENT):
         return InputError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.utils
-from comfy_execution.graph_utils import ExecutionBlocker
+import comfy_execution.graph_utils
 
 
 def progress_bar(steps: int) -> Any:
@@ -21,4 +21,4 @@ def raise_if_cancelled() -> None:
 
 def blocked(sentence: str) -> Any:
     """An output that keeps what is connected from running, and says why."""
-    return ExecutionBlocker(sentence)
+    return comfy_execution.graph_utils.ExecutionBlocker(sentence)

@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from torch import nn
 
 from ...trainer.just_in_time import JustInTime, blocks_of, checkpointed, placed
+from .at_rest import at_rest
 from .memory import Budget, bytes_there, bytes_to_bring
 from .weights import HostWeights
 
 
 @contextmanager
-def held_still(network: HostWeights, text: HostWeights, budget: Budget) -> Iterator[None]:
+def held_still(network: HostWeights, text: HostWeights, budget: Budget) -> Iterator[list[str]]:
     """Give all layers weights that gradients flow past, in the way that the budget has chosen.
 
     Afterwards every original object is in its place again.
@@ -23,12 +24,18 @@ def held_still(network: HostWeights, text: HostWeights, budget: Budget) -> Itera
         text: those of the text encoders.
         budget: see `memory.plan`.
 
+    Yields:
+        see `AtRest.left`.
+
     Raises:
         InputError: weights that cannot be used; before the first step.
     """
+    left = []
     with ExitStack() as stack:
         for weights in (network, text):
-            stack.enter_context(placed(weights.at_rest()))
+            resting = at_rest(weights.module)
+            stack.enter_context(placed(resting.stand_ins))
+            left += resting.left
         if budget.just_in_time:
             _bring_just_in_time(stack, (network, text), budget.staying)
         else:
@@ -38,7 +45,7 @@ def held_still(network: HostWeights, text: HostWeights, budget: Budget) -> Itera
                 stack.enter_context(checkpointed(blocks_of(network.module)))
             if budget.text_checkpointing:
                 stack.enter_context(checkpointed(blocks_of(text.module)))
-        yield
+        yield left
 
 
 def _bring_just_in_time(stack: ExitStack, every: Sequence[HostWeights], staying: int) -> None:

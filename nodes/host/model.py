@@ -17,10 +17,6 @@ from typing import Any
 
 import comfy.model_base
 import comfy.model_management
-import comfy.patcher_extension
-import comfy.sampler_helpers
-import comfy.samplers
-import comfyui_version
 import torch
 from torch import Tensor
 
@@ -28,6 +24,7 @@ from ...trainer.embeddings.metadata import describe_model
 from ...trainer.errors import InputError
 from ...trainer.files.checkpoint_hash import known_hash
 from ...trainer.model import Parameterization, TextEncoder, TextStates
+from .compatibility import host_version
 from .encoding import encode_prompts
 from .errors import explained
 from .gradients import raw_output, training_flag
@@ -74,6 +71,7 @@ class HostModel:
         self._base = model.model
         self._open = ExitStack()
         self._is_open = False
+        self._left: list[str] = []
         if isinstance(self._base, comfy.model_base.SDXLRefiner):
             raise InputError(
                 "This is the SDXL refiner, which only finishes pictures: train on the SDXL base "
@@ -113,7 +111,7 @@ class HostModel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        sentence = explained(error)
+        sentence = explained(error, self._left)
         if sentence:
             raise sentence from error
 
@@ -143,7 +141,7 @@ class HostModel:
                 self.parameterization,
                 network.numbers(),
                 checkpoint.stem,
-                f"ComfyUI {comfyui_version.__version__}",
+                f"ComfyUI {host_version()}",
                 known_hash(checkpoint) if checkpoint.name else "",
             )
         if self._clip.layer_idx is not None:
@@ -233,7 +231,7 @@ class HostModel:
         network = HostWeights(self._base, self.device, self.compute_dtype, wide=budget.just_in_time)
         text = HostWeights(text_model, encoder.load_device, torch.float32, wide=budget.wide_text)
         try:
-            stack.enter_context(held_still(network, text, budget))
+            self._left = stack.enter_context(held_still(network, text, budget))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
             text_model.reset_clip_options()

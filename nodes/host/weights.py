@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ...trainer.errors import InputError
-from ...trainer.just_in_time import GONE, StandIn, to_device
+from ...trainer.just_in_time import StandIn, to_device
 from .errors import is_out_of_memory
 
-PLAIN_TENSORS = (Tensor, nn.Parameter)
-
-_PLACE = "_v"
+PLACE = "_v"
 """The attribute in which the host keeps a layer's place in dynamic VRAM."""
 
 
@@ -41,24 +39,6 @@ class HostWeights:
         self, module: nn.Module, device: torch.device, dtype: torch.dtype, *, wide: bool = False
     ) -> None:
         self.module, self.device, self.dtype, self._wide = module, device, dtype, wide
-
-    def at_rest(self) -> list[StandIn]:
-        """Ordinary tensors on the memory of all weights that are not packed.
-
-        Unless others take their place, layers cast them as the host has them do.
-        """
-        found: list[StandIn] = []
-        aliases: dict[int, Tensor] = {}
-        for part in self.module.modules():
-            # A layer with a place in dynamic VRAM would take its weights from there alone.
-            if _PLACE in vars(part):
-                found.append(StandIn(vars(part), _PLACE, GONE))
-            for table, name, original in _entries(part):
-                if type(original) in PLAIN_TENSORS and not original.is_meta:
-                    if id(original) not in aliases:
-                        aliases[id(original)] = _frozen(alias_of(original), original)
-                    found.append(StandIn(table, name, aliases[id(original)]))
-        return found
 
     def bring(self, module: nn.Module) -> list[StandIn]:
         """What a part of the module computes with, in place of what is there; `at_rest` before.
@@ -81,7 +61,7 @@ class HostWeights:
         """
         seen = set()
         for part in self.module.modules():
-            for _, name, original in _entries(part):
+            for _, name, original in entries(part):
                 kind = packing(original)
                 if kind and kind not in seen:
                     seen.add(kind)
@@ -112,11 +92,11 @@ class HostWeights:
         found: list[StandIn] = []
         made: dict[tuple[int, int], Tensor] = {}
         for part in parts:
-            for table, name, original in _entries(part):
+            for table, name, original in entries(part):
                 patch = getattr(part, f"{name}_lowvram_function", None)
                 key = (id(original), id(patch))
                 if key not in made:
-                    made[key] = _frozen(self._made(part, name, original), original)
+                    made[key] = frozen(self._made(part, name, original), original)
                 if made[key] is not original:
                     found.append(StandIn(table, name, made[key]))
                 if packing(original):
@@ -171,7 +151,8 @@ class HostWeights:
         return f"{next(places, '')}.{name}"
 
 
-def _entries(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+def entries(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """A module's own parameters and buffers: the table that each stands in, its name there, it."""
     tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
     for table in tables:
         for name, original in table.items():
@@ -179,15 +160,21 @@ def _entries(part: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
                 yield table, name, original
 
 
-def _frozen(held: Tensor, original: Tensor) -> Tensor:
+def frozen(held: Tensor, original: Tensor) -> Tensor:
+    """What takes the place of a tensor: a parameter for a parameter, but without gradient."""
     if held is original or not isinstance(original, nn.Parameter):
         return held
     return nn.Parameter(held, requires_grad=False)
 
 
+def is_plain(weight: Tensor) -> bool:
+    """Whether a tensor holds its numbers as they are, one after the other."""
+    return type(weight) in (Tensor, nn.Parameter)
+
+
 def packing(weight: Tensor) -> str:
     """The name of the format into which a weight is packed; empty for plain numbers."""
-    if type(weight) in PLAIN_TENSORS:
+    if is_plain(weight):
         return ""
     kind = getattr(weight, "_layout_cls", None) or getattr(weight, "tensor_type", None)
     return str(getattr(kind, "name", kind) or type(weight).__name__)

@@ -122,7 +122,7 @@ def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
     if settings.previews:
         refuse_taken(preview_of(target), overwrite=options.overwrite)
     if options.run_folder is not None:
-        try_folder(options.run_folder, f"{settings.name}_00001")
+        try_folder(options.run_folder, f"{settings.name}_00001", keep=not options.dry_run)
     pictures = pictures_of(
         options.images, options.unlike_images, options.captions, settings, quiet=options.quiet
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import InputError
+from ..picture_structure import LABORIOUS, is_laborious
 from ..settings import Settings
 from .pictures import covering
 from .training_set import size_for
@@ -24,6 +26,9 @@ READ_WHOLE = 1_500_000
 """Pixels up to which a picture is kept as it is. Larger ones, as cameras make them, are kept in the
 size in which training shows them: in memory and in time, a folder of photos costs what they teach.
 """
+
+MOST_SCANS = 20
+"""Scans that a JPEG may have however large it is: progressive photos have some ten."""
 
 NOT_PICTURES = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC", "IPTC"})
 """What Pillow only recognises, or has other programs draw."""
@@ -78,7 +83,7 @@ def read_pixels(path: Path, settings: Settings | None = None, *, has_mask: bool 
         uint8 [height, width, 3], or [height, width, 4] if any of it is transparent.
 
     Raises:
-        InputError: not a picture that Pillow can read.
+        InputError: not a picture that Pillow can read, or one that is made to take long.
     """
     picture, size, whole = _open(path, lambda own: size_to_keep(own, settings) if settings else own)
     colours = "RGBA" if picture.has_transparency_data else "RGB"
@@ -117,6 +122,7 @@ def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size, 
 
     Also the size in which to keep it, and whether that is its own.
     """
+    _refuse_laborious(path)
     try:
         with warnings.catch_warnings(), Image.open(path, formats=formats()) as opened:
             # A photo of 100 megapixels is no attack; beyond twice as many Pillow refuses.
@@ -140,6 +146,16 @@ def _open(path: Path, keep: Callable[[Size], Size]) -> tuple[Image.Image, Size, 
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.errno else str(error)
         raise _unreadable(path, reason or "it is damaged") from error
+
+
+def _refuse_laborious(path: Path) -> None:
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            laborious = is_laborious(content, scans=MOST_SCANS)
+    except (OSError, ValueError):
+        return  # Of what cannot be read, or is empty, Pillow says more.
+    if laborious:
+        raise InputError(f"“{path.name}” {LABORIOUS}, or take it out.")
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
+from support.hostile_pictures import many_chunks, many_markers, repeated_scan
 from support.paths import ROOT
 from textual_inversion.trainer.data.decoding import READ_WHOLE, read_pixels, size_to_keep
 from textual_inversion.trainer.data.picture_folder import read_folder
@@ -311,3 +314,36 @@ def test_where_captions_come_from(tmp_path: Path) -> None:
         "names": ["a red mug", "a blue mug"],
         "none": [None, None],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scans.jpg", repeated_scan),
+        ("scans.jpg", lambda: repeated_scan(between=b"\0" * 9)),
+        ("markers.jpg", lambda: many_markers(b"\xff\xfe\0\2")),
+        ("filling.jpg", lambda: many_markers(b"\xff")),
+        ("chunks.png", many_chunks),
+    ],
+    ids=["scans", "scans with filling", "markers", "filling", "chunks"],
+)
+def test_pictures_that_are_made_to_take_minutes(
+    name: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content())
+    began = time.process_time()
+    with pytest.raises(InputError, match=f"“{name}” has far more parts than a picture needs"):
+        read_folder(tmp_path)
+    assert time.process_time() - began < 2
+
+
+def test_photos_with_much_behind_and_between_are_read(tmp_path: Path) -> None:
+    """Telephones put films behind their photos, in which any byte can occur, and small ones in."""
+    photo = drawn(6000, 4000)
+    exif = Image.Exif()
+    exif[ExifTags.Base.MakerNote] = repeated_scan(60, side=16)
+    photo.save(tmp_path / "photo.jpg", progressive=True, quality=70, exif=exif)
+    with (tmp_path / "photo.jpg").open("ab") as file:
+        file.write(b"\xff\xda\0\0" * 1000)
+    (picture,) = read_folder(tmp_path, settings=Settings(resolution=256)).pictures
+    assert picture.pixels.shape == (256, 256, 3)

@@ -108,6 +108,23 @@ def test_one_reads_for_all(host_modules: ModuleType) -> None:
     assert (most, len(begun)) == (1, 2)
 
 
+def test_those_who_come_at_the_same_time_share_one_reading(host_modules: ModuleType) -> None:
+    from textual_inversion.nodes.page.one_reader import OneReader
+
+    begun: list[int] = []
+
+    async def ask_together() -> None:
+        reader = OneReader(lambda: begun.append(1))
+        asked = []
+        for _ in range(8):
+            asked.append(asyncio.create_task(reader.ask()))
+            await asyncio.sleep(0.0005)  # As requests come in, one after the other.
+        await asyncio.gather(*asked)
+
+    asyncio.run(ask_together())
+    assert len(begun) == 1
+
+
 def test_an_error_is_told_to_all_and_ends_nothing(host_modules: ModuleType) -> None:
     from textual_inversion.nodes.page.one_reader import OneReader
 

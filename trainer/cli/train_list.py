@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..diffusers_model.model import DiffusersModel
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..files.checkpoint_hash import CheckpointHash
 from ..files.whole_files import try_folder
 from ..files.writing import FORMATS
@@ -147,7 +147,7 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
         columns = list(reader.fieldnames or [])
     except (OSError, csv.Error) as error:
         raise InputError(
-            f"The table “{path}” cannot be read ({error}): give a CSV file in UTF-8."
+            f"The table “{path}” cannot be read ({reason_of(error)}): give a CSV file in UTF-8."
         ) from error
     known = {f.name for f, _ in described_fields(Settings)} - {"checkpointing"} | {*FOLDERS}
     for column in columns:

@@ -140,6 +140,14 @@ def test_files_that_are_no_configuration(content: str, sentence: str, tmp_path, 
     assert sentence in capsys.readouterr().err
 
 
+def test_a_configuration_that_is_not_there(tmp_path: Path, capsys) -> None:
+    needed = ["--model", "m", "--images", "i", "--name", "n"]
+    path = tmp_path / "none.toml"
+    assert run("train", *needed, "--config-file", str(path)) == 2
+    sentence = f"“{path}” cannot be read (No such file or directory): give a TOML file in UTF-8."
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
 def test_a_dry_run_tells_and_keeps_nothing(options: list[str], tmp_path: Path, capsys) -> None:
     (tmp_path / "pictures" / "0.txt").write_text("a disk")
     before = {path.name for path in tmp_path.iterdir()}

@@ -29,7 +29,7 @@ size in which training shows them: in memory and in time, a folder of photos cos
 """
 
 COARSE = 4
-"""Part of the size of a large picture in which its mask is kept."""
+"""How many times smaller than a large picture its mask is kept: latents are eight times smaller."""
 
 MOST_SCANS = 20
 """Scans that a JPEG may have however large it is: progressive photos have some ten."""
@@ -66,11 +66,6 @@ class Frame:
     size: Size
     middle: Size
     whole: bool = False
-
-    def coarse(self) -> Frame:
-        """The same of its mask: what is learned from has an eighth of the picture's size."""
-        (height, width), (tall, wide) = self.size, self.middle
-        return Frame((height // COARSE, width // COARSE), (tall // COARSE, wide // COARSE))
 
 
 def frame_of(
@@ -138,7 +133,7 @@ def read_masked(
     Returns:
         the picture as of `read_pixels`, and the mask, uint8 [height, width]: of a picture that is
         kept as it is, in the picture's size, or its own if that is at most `READ_WHOLE`; of
-        others in that of `Frame.coarse`.
+        others in a part of the picture's size, `COARSE`.
 
     Raises:
         InputError: as `read_pixels`.
@@ -146,15 +141,15 @@ def read_masked(
     pixels, frame = _read(path, settings, room, masked=True)
 
     def keep(own: Size) -> Frame:
-        if not frame.whole:
-            return frame.coarse()
-        return Frame(own, own) if own[0] * own[1] <= READ_WHOLE else frame
+        as_it_is = frame.whole and own[0] * own[1] <= READ_WHOLE
+        return Frame(own, own, whole=True) if as_it_is else frame
 
     opened, kept = _open(mask, keep)
+    part = 1 if frame.whole else COARSE
     planes = [opened.convert("L")]
     if opened.has_transparency_data:
         planes.append(opened.convert("RGBA").getchannel("A"))
-    grey, *opacity = (torch.from_numpy(np.array(_framed(plane, kept))) for plane in planes)
+    grey, *opacity = (torch.from_numpy(np.array(_framed(p, kept, part))) for p in planes)
     for plane in opacity:
         grey = (grey / 255 * plane).round().byte()
     return pixels, grey
@@ -234,12 +229,13 @@ def _in_eight_bits(picture: Image.Image, file_format: str | None) -> Image.Image
     return Image.fromarray((values / white * 255).clip(0, 255).astype(np.uint8))
 
 
-def _framed(picture: Image.Image, frame: Frame) -> Image.Image:
-    height, width = frame.size
-    if (width, height) != picture.size:
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    if frame.middle == frame.size:
+def _framed(picture: Image.Image, frame: Frame, part: int = 1) -> Image.Image:
+    """What a frame keeps of a picture, so many times smaller."""
+    (height, width), (tall, wide) = frame.size, frame.middle
+    size = (max(1, wide // part), max(1, tall // part))
+    if size == picture.size:
         return picture
-    tall, wide = frame.middle
     left, top = (width - wide) // 2, (height - tall) // 2
-    return picture.crop((left, top, left + wide, top + tall))
+    across, down = picture.width / width, picture.height / height
+    box = (left * across, top * down, (left + wide) * across, (top + tall) * down)
+    return picture.resize(size, Image.Resampling.BICUBIC, box=box)

@@ -7,9 +7,10 @@
 
 `kill`: a run is killed with SIGKILL again and again, each time after a time drawn at random, and
 goes on until it comes to its end; then the next one. What is in its folder has to be whole after
-each death, and its losses and its word in the end the same to the bit as those of a run that was
-left alone. `pairs`: two processes learn the same word in one folder of runs, started together.
-Each has to come to its end in a folder of its own, with the same losses and the same word.
+each death, no temporary file may be older than the next start, and in the end its losses and its
+word have to be the same to the bit as those of a run that was left alone. `pairs`: two processes
+learn the same word in one folder of runs, started together. Each has to come to its end in a folder
+of its own, with the same losses and the same word.
 
 Prints JSON; the exit code says whether anything was wrong.
 """
@@ -266,8 +267,10 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
     whole = Outcome.of(list_runs(surface.runs)[0])
     known = {run.id for run in list_runs(surface.runs)}
     while True:
+        old = {*leftovers(surface)}
         surface.begin(seed)
         surface.wait_until_begun()
+        wrong += [f"older than the start: {name}" for name in old & {*leftovers(surface)}]
         on = deaths < count and time.monotonic() < end
         ended = surface.ends_within(rng.uniform(0, longest / PART) if on else 3600)
         if not ended:

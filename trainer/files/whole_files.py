@@ -17,9 +17,10 @@ from .locking import take
 
 TRIAL = 1024 * 1024
 """Bytes that a folder must have room for before anything is learned."""
-_MOMENT, _LONG = 1.0, 60.0
+_POSIX = os.name == "posix"
+_MOMENT, _LONG = 0.0 if _POSIX else 1.0, 60.0
 """Seconds without a change after which a temporary file that nobody has locked is one whose process
-was killed: a file is not locked as it is made, and not at all where the system knows no locks."""
+was killed: Windows renames only what is closed, and some file systems know no locks at all."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -63,7 +64,7 @@ def write_all_whole(
                 file = opened.enter_context(_locked(temporaries[path]))
                 file.writelines([content] if isinstance(content, bytes) else content)
                 sync(file)
-            if os.name != "posix":
+            if not _POSIX:
                 opened.close()  # What is open cannot be renamed there.
             for path, temporary in temporaries.items():
                 temporary.replace(path)
@@ -157,17 +158,21 @@ def remove_abandoned(folder: Path, *, below: bool = False) -> None:
             folders.clear()
         for path in (Path(root, name) for name in names if _TEMPORARY.fullmatch(name)):
             with contextlib.suppress(OSError):
-                if _is_abandoned(path):
-                    path.unlink()
+                _remove_if_abandoned(path)
 
 
-def _is_abandoned(path: Path) -> bool:
+def _remove_if_abandoned(path: Path) -> None:
     if path.is_symlink() or not path.is_file():
-        return False
+        return
     age = time.time() - path.stat().st_mtime
     with path.open("r+b") as file:
         free = take(file.fileno())
-    return age > (_LONG if free is None else _MOMENT) and free is not False
+        if free is False or age < (_LONG if free is None else _MOMENT):
+            return
+        if _POSIX:
+            path.unlink()  # While it is ours: who has just made it sees that, see `_locked`.
+            return
+    path.unlink()
 
 
 def _temporary(folder: Path, name: str) -> Path:
@@ -178,14 +183,20 @@ def _temporary(folder: Path, name: str) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
     """A new file, locked as long as it is open, so that nobody takes it for an abandoned one."""
-    with path.open("xb") as file:
-        take(file.fileno())
+    while True:
+        file = path.open("xb")
+        # In the moment before it is locked, another process may have taken it for one.
+        if take(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()
+        path.unlink(missing_ok=True)
+    with file:
         yield file
 
 
 def _sync_folder(folder: Path) -> None:
     """The new name too survives a power cut; Windows needs and allows nothing of the kind."""
-    if os.name != "posix":
+    if not _POSIX:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -200,8 +200,9 @@ def _listed_as(path: Path) -> str:
 
 def _is_inside(path: Path) -> bool:
     """Whether a path ends in one of the embeddings folders, with all links followed."""
-    real = path.resolve()
-    return any(real.is_relative_to(folder.resolve()) for folder in _folders())
+    # Not `Path.resolve`, which fails on links that lead to themselves.
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in _folders())
 
 
 def _folders() -> list[Path]:

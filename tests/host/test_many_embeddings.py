@@ -44,6 +44,23 @@ def test_what_lies_in_the_folders(host_modules: ModuleType, tmp_path: Path) -> N
     assert present([tmp_path / "not made yet"]) == {}
 
 
+def test_links_that_lead_to_themselves_hide_nothing(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+    from textual_inversion.nodes.host import library
+    from textual_inversion.nodes.page.cards import cards
+    from textual_inversion.trainer.errors import InputError
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(tmp_path)], set()))
+    save_file(VECTORS, tmp_path / "word.safetensors")
+    (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
+    assert library.negatives_first() == library.list_files() == ["loop.pt", "word.safetensors"]
+    assert [bool(card["error"]) for card in cards()] == [True, False]
+    with pytest.raises(InputError, match=r"There is no embedding “loop\.pt”"):
+        library.read("loop.pt")
+
+
 def test_a_file_is_read_once_until_it_changes(host_modules: ModuleType, tmp_path: Path) -> None:
     from textual_inversion.nodes.host.embedding_files import EmbeddingFile, Known, present
 

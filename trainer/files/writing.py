@@ -228,7 +228,12 @@ def write_embedding(
     in_halves = chosen in (FORMATS["diffusers"], DIFFUSERS_SAFETENSORS) and len(parts) == 1
     joined = in_halves and is_joined(path, _token(embedding), embedding)
     left = [other_half_of(path)] if joined else []
-    present = [file for file in (*files, *left) if file.exists()]
+    try:
+        present = [file for file in (*files, *left) if file.exists()]
+    except OSError as error:
+        raise InputError(
+            f"“{path.name}” cannot be written ({error.strerror}): choose another name or folder."
+        ) from error
     if present and not overwrite:
         if format is None and len(present) == len(files) and same_vectors(path, embedding):
             return present

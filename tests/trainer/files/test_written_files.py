@@ -75,6 +75,11 @@ def test_one_half_is_not_joined_with_what_an_older_word_left(
     assert read_embedding(path).fingerprint == word.fingerprint
 
 
+def test_a_name_that_the_disk_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)"):
+        write_embedding(SINGLE, tmp_path / f"{'x' * 300}.pt")
+
+
 @pytest.mark.parametrize("embedding", [DOUBLE, TRIPLE], ids=["SDXL", "SD3"])
 def test_round_trip_of_several_encoders(embedding: Embedding, tmp_path: Path) -> None:
     read = read_embedding(save(embedding, tmp_path))

@@ -260,7 +260,7 @@ def finish(surface: Surface, seed: int) -> float:
 def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, object]:
     """Kill runs `count` times, or as often as there is time for."""
     end = time.monotonic() + 60 * minutes
-    rng, wrong, deaths, runs, left = random.Random(seed), list[str](), 0, 1, 0
+    rng, wrong, deaths, runs, left, late = random.Random(seed), list[str](), 0, 1, 0, 0
     steps_at_death: list[int] = []
     finish(surface, seed)  # the first one takes longer
     longest = finish(surface, seed)
@@ -280,6 +280,11 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
             wrong += [f"death {deaths}: {text}" for text in torn(surface)]
             rows = list_runs(surface.runs)[0].losses()
             steps_at_death.append(rows[-1].step if rows else 0)
+            # Between the last write and the message of its end, there is no more to go on with.
+            newest = list_runs(surface.runs)[0]
+            ended = newest.id not in known and newest.status().get("status") == FINISHED
+            late += ended
+        if not ended:
             continue
         new = [run for run in list_runs(surface.runs) if run.id not in known]
         known |= {run.id for run in new}
@@ -297,6 +302,7 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
         "runs": runs - 1,
         "seconds of a run": round(longest, 1),
         "temporary files found at a death": left,
+        "deaths of runs that had ended": late,
         "steps at death": f"{min(steps_at_death)} to {max(steps_at_death)} of {surface.steps}",
         "wrong": wrong,
     }

@@ -82,9 +82,7 @@ def drawn(
     if model is None:
         return word, None
     if clip is None or vae is None:
-        raise InputError(
-            "Drawing the word needs clip and vae too: connect them, or take model off."
-        )
+        raise InputError("Drawing needs clip and vae too: connect them, or disconnect model.")
     with torch.inference_mode(False), HostModel(model, clip, vae, resolution=resolution) as frozen:
         (picture,) = draw_word(frozen, word, prompt, side=resolution, seed=seed)
     return with_thumbnail(word, picture), picture[None]

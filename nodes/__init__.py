@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from threading import Thread
 from typing import NamedTuple
 
 from comfy_api.latest import ComfyExtension, io
@@ -64,14 +65,20 @@ class TextualInversionExtension(ComfyExtension):
         return not any(internal.part & needs for internal in self._unfit)
 
     async def on_load(self) -> None:
-        """Add what the page asks over HTTP, and say what this host is too new for."""
+        """Add what the page asks over HTTP, clear away what a killed server has left.
+
+        A line of the log says what this host is too new for.
+        """
         left_out = [node.title for node in NODES if not self._has(node.needs)]
         if self._has(_ROUTES):
             from server import PromptServer
 
             from .page.routes import add_routes
+            from .page.runs import clear_away
 
             add_routes(PromptServer.instance.routes)
+            # Beside the start, as a folder on a network may take its time.
+            Thread(target=clear_away, name="textual-inversion-clearing", daemon=True).start()
         else:
             left_out.append("the Embeddings tab and charts")
         if left_out:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..trainer.embeddings.algebra import (
     concatenate,
@@ -24,6 +24,7 @@ from ..trainer.embeddings.expressions import parse
 from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
 from ..trainer.model import TextEncoder
+from .drawing import PROMPT, drawing_inputs, drawn
 from .host.text_encoders import text_encoders
 from .inputs import CATEGORY, EmbeddingSocket, name_problem
 
@@ -136,8 +137,10 @@ class BlendEmbeddings(io.ComfyNode):
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder for [text] and usual lengths; not needed for others.",
+                    tooltip="The text encoder for [text], usual lengths and drawing; not needed "
+                    "for others.",
                 ),
+                *drawing_inputs(),
             ],
             outputs=[EmbeddingSocket.Output(display_name="embedding", tooltip="The new word.")],
         )
@@ -163,8 +166,13 @@ class BlendEmbeddings(io.ComfyNode):
         fill_to: int = 0,
         fill_with: str = FILLINGS[0],
         clip: Any = None,
+        model: Any = None,
+        vae: Any = None,
+        prompt: str = PROMPT,
+        resolution: int = 512,
+        seed: int = 0,
     ) -> io.NodeOutput:
-        """Blend the words."""
+        """Blend the words, and draw with the result."""
         words = [word for word in embeddings.values() if word is not None]
         encoders = [encoder.described() for encoder in text_encoders(clip)] if clip else []
         changes = Changes(vectors, keep_vectors, scale, fill_to, fill_with)
@@ -173,7 +181,10 @@ class BlendEmbeddings(io.ComfyNode):
             made = evaluate(name, expression, _finder(words), lambda: encoders)
         else:
             made = blend(name, words, mode, amount, alone=changes != Changes())
-        return io.NodeOutput(changes.made(name, made, encoders))
+        word = changes.made(name, made, encoders)
+        word, picture = drawn(word, model, clip, vae, prompt, resolution, seed)
+        shown = None if picture is None else ui.PreviewImage(picture, cls=cls)
+        return io.NodeOutput(word, ui=shown)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from PIL import Image
 from support.families import FAMILIES
 from support.paths import ROOT
+from textual_inversion.trainer.cli import main as cli
 from textual_inversion.trainer.settings import Settings, described_fields
 from textual_inversion.trainer.version import VERSION
 
@@ -37,6 +39,20 @@ def test_defaults() -> None:
     assert len(rows) > 5
     for name, default in rows:
         assert defaults[name] == default
+
+
+OF_OTHERS = {"--nproc-per-node", "--textual_inversion_embeddings", "--weights", "--token_string"}
+"""Options of torchrun and of kohya's scripts."""
+
+
+@pytest.mark.parametrize("page", ["command-line.md", "formats.md"])
+def test_options_are_those_of_the_parsers(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    known = {*re.findall(r"--[\w-]+", capsys.readouterr().out)} | OF_OTHERS
+    text = (DOCS / page).read_text(encoding="utf-8")
+    named = {*re.findall(r"(?<![\w|-])--[a-z][\w-]*", text)}
+    assert len(named) > 5
+    assert named <= known
 
 
 def test_error_messages_are_real() -> None:

@@ -11,3 +11,8 @@ class InputError(ValueError):
 
     # ComfyUI shows the type with its module, which there is a long path.
     __module__ = "textual_inversion"
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, for a sentence that names the file itself; "" where the error is silent."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

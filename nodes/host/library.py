@@ -16,7 +16,7 @@ from ...trainer.embeddings.names import same_name
 from ...trainer.errors import InputError
 from ...trainer.files.reading import READABLE_SUFFIXES, read_embedding, read_notes
 from ...trainer.files.thumbnails import preview_picture
-from ...trainer.files.whole_files import make_folder, try_folder
+from ...trainer.files.whole_files import make_folder, remove_abandoned, try_folder
 from ...trainer.files.writing import FORMATS, same_vectors, write_embedding
 from ...trainer.prompts import FILE_SUFFIXES
 from ...trainer.runs.training import INTERRUPTED_ENDING
@@ -52,6 +52,12 @@ def negatives_first() -> list[str]:
     files = listed()
     negative = dict(zip(files, _NEGATIVE.of(files), strict=True))
     return [file.name for file in sorted(files, key=lambda file: not negative[file])]
+
+
+def clear_away() -> None:
+    """Delete what processes that were killed have left in the embeddings folders."""
+    for folder in _folders():
+        remove_abandoned(folder, below=True)
 
 
 def find(file: str) -> Path:
@@ -194,8 +200,9 @@ def _listed_as(path: Path) -> str:
 
 def _is_inside(path: Path) -> bool:
     """Whether a path ends in one of the embeddings folders, with all links followed."""
-    real = path.resolve()
-    return any(real.is_relative_to(folder.resolve()) for folder in _folders())
+    # Not `Path.resolve`, which fails on links that lead to themselves.
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in _folders())
 
 
 def _folders() -> list[Path]:

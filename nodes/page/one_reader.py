@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+GATHERING = 0.02
+"""Seconds that a call waits for others who ask at the same time, and would else need a second."""
 
 
 class OneReader(Generic[T]):
@@ -37,6 +41,7 @@ class OneReader(Generic[T]):
         return await asyncio.shield(asyncio.wrap_future(waiting))
 
     def _begin(self) -> T:
+        time.sleep(GATHERING)
         with self._lock:
             self._waiting = None
         return self._read()

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import folder_paths
 
+from ...trainer.files.whole_files import remove_abandoned
 from ...trainer.learning.loop import Progress
 from ...trainer.runs.live import LiveRun, LiveRuns
 from ...trainer.runs.report import RunReport
 from ...trainer.runs.run_folder import LossRow
+from ..host import library
 from ..host.execution import progress_bar, raise_if_cancelled
 
 RUNS = LiveRuns()
@@ -31,6 +33,12 @@ def runs_folder() -> Path:
 def temporary_folder() -> Path:
     """The host's folder for what it deletes as it starts; it need not exist yet."""
     return Path(folder_paths.get_temp_directory()) / "textual_inversion"
+
+
+def clear_away() -> None:
+    """Delete what processes that were killed have left among the words and in the runs."""
+    library.clear_away()
+    remove_abandoned(runs_folder(), below=True)
 
 
 class NodeDisplay:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.client import Host
 from support.graph import Graph, Link, Node
@@ -192,6 +193,34 @@ def test_an_expression_that_cannot_be_read_is_refused_at_once(host: Host) -> Non
     node = blended(graph, load(graph, "same"), expression="a + ")
     with pytest.raises(InvalidGraphError, match="cannot be read at its end"):
         saved(host, graph, node[0])
+
+
+def test_a_blend_is_drawn_where_a_model_is_at_hand(host: Host, sd1: str) -> None:
+    rows = put(host, "drawn-a", 0.1)
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    word, changes = load(graph, "drawn-a"), {"scale": 2.0, "resolution": 128}
+    node = blended(graph, word, model=loaded[0], clip=loaded[1], vae=loaded[2], **changes)
+    graph.add(
+        "TextualInversionSave", embedding=node[0], name="", format="safetensors", overwrite=True
+    )
+    result = host.run(graph)
+    (shown,) = result[node]["images"]
+    assert host.fetch_image(shown).shape == (128, 128, 3)
+    path = host.embeddings / "blended.safetensors"
+    torch.testing.assert_close(load_file(path)["emb_params"], 2 * rows)
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")
+
+
+def test_drawing_a_blend_needs_all_parts_of_a_model(host: Host, sd1: str) -> None:
+    put(host, "drawn-a", 0.1)
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    node = blended(graph, load(graph, "drawn-a"), model=loaded[0], vae=loaded[2], scale=2.0)
+    graph.add("TextualInversionInspect", embedding=node[0])
+    with pytest.raises(GraphFailedError, match="Drawing needs clip and vae too"):
+        host.run(graph)
 
 
 def test_inspect_compares_two_words(host: Host) -> None:

@@ -44,6 +44,44 @@ def test_what_lies_in_the_folders(host_modules: ModuleType, tmp_path: Path) -> N
     assert present([tmp_path / "not made yet"]) == {}
 
 
+def test_links_that_lead_to_themselves_hide_nothing(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+    from textual_inversion.nodes.host import library
+    from textual_inversion.nodes.page.cards import cards
+    from textual_inversion.trainer.errors import InputError
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(tmp_path)], set()))
+    save_file(VECTORS, tmp_path / "word.safetensors")
+    (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
+    assert library.negatives_first() == library.list_files() == ["loop.pt", "word.safetensors"]
+    assert [bool(card["error"]) for card in cards()] == [True, False]
+    with pytest.raises(InputError, match=r"There is no embedding “loop\.pt”"):
+        library.read("loop.pt")
+
+
+def test_what_a_killed_server_was_writing_is_cleared_away(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+    from textual_inversion.nodes.page.runs import clear_away, runs_folder
+
+    words = tmp_path / "words"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(words)], set()))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    clear_away()  # No folder need be there.
+    kept = words / "below" / "word.pt"
+    run = runs_folder() / "word_00001"
+    left = [kept.with_name(".word.pt.01234567.tmp"), run / "words" / ".step.pt.89abcdef.tmp"]
+    for path in (kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half of a wo")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    clear_away()
+    assert [path.exists() for path in (kept, *left)] == [True, False, False]
+
+
 def test_a_file_is_read_once_until_it_changes(host_modules: ModuleType, tmp_path: Path) -> None:
     from textual_inversion.nodes.host.embedding_files import EmbeddingFile, Known, present
 
@@ -106,6 +144,27 @@ def test_one_reads_for_all(host_modules: ModuleType) -> None:
 
     assert asyncio.run(ask_often()) == [0] + [1] * 7
     assert (most, len(begun)) == (1, 2)
+
+
+def test_those_who_come_at_the_same_time_share_one_reading(
+    host_modules: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textual_inversion.nodes.page import one_reader
+    from textual_inversion.nodes.page.one_reader import OneReader
+
+    monkeypatch.setattr(one_reader, "GATHERING", 1.0)  # On a busy machine a moment is long.
+    begun: list[int] = []
+
+    async def ask_together() -> None:
+        reader = OneReader(lambda: begun.append(1))
+        asked = []
+        for _ in range(8):
+            asked.append(asyncio.create_task(reader.ask()))
+            await asyncio.sleep(0.0005)  # As requests come in, one after the other.
+        await asyncio.gather(*asked)
+
+    asyncio.run(ask_together())
+    assert len(begun) == 1
 
 
 def test_an_error_is_told_to_all_and_ends_nothing(host_modules: ModuleType) -> None:

@@ -7,9 +7,10 @@
 
 `kill`: a run is killed with SIGKILL again and again, each time after a time drawn at random, and
 goes on until it comes to its end; then the next one. What is in its folder has to be whole after
-each death, and its losses and its word in the end the same to the bit as those of a run that was
-left alone. `pairs`: two processes learn the same word in one folder of runs, started together.
-Each has to come to its end in a folder of its own, with the same losses and the same word.
+each death, no temporary file may be older than the next start, and in the end its losses and its
+word have to be the same to the bit as those of a run that was left alone. `pairs`: two processes
+learn the same word in one folder of runs, started together. Each has to come to its end in a folder
+of its own, with the same losses and the same word.
 
 Prints JSON; the exit code says whether anything was wrong.
 """
@@ -259,15 +260,17 @@ def finish(surface: Surface, seed: int) -> float:
 def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, object]:
     """Kill runs `count` times, or as often as there is time for."""
     end = time.monotonic() + 60 * minutes
-    rng, wrong, deaths, runs, left = random.Random(seed), list[str](), 0, 1, 0
+    rng, wrong, deaths, runs, left, late = random.Random(seed), list[str](), 0, 1, 0, 0
     steps_at_death: list[int] = []
     finish(surface, seed)  # the first one takes longer
     longest = finish(surface, seed)
     whole = Outcome.of(list_runs(surface.runs)[0])
     known = {run.id for run in list_runs(surface.runs)}
     while True:
+        old = {*leftovers(surface)}
         surface.begin(seed)
         surface.wait_until_begun()
+        wrong += [f"older than the start: {name}" for name in old & {*leftovers(surface)}]
         on = deaths < count and time.monotonic() < end
         ended = surface.ends_within(rng.uniform(0, longest / PART) if on else 3600)
         if not ended:
@@ -277,6 +280,11 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
             wrong += [f"death {deaths}: {text}" for text in torn(surface)]
             rows = list_runs(surface.runs)[0].losses()
             steps_at_death.append(rows[-1].step if rows else 0)
+            # Between the last write and the message of its end, there is no more to go on with.
+            newest = list_runs(surface.runs)[0]
+            ended = newest.id not in known and newest.status().get("status") == FINISHED
+            late += ended
+        if not ended:
             continue
         new = [run for run in list_runs(surface.runs) if run.id not in known]
         known |= {run.id for run in new}
@@ -294,6 +302,7 @@ def kill(surface: Surface, count: int, seed: int, minutes: float) -> dict[str, o
         "runs": runs - 1,
         "seconds of a run": round(longest, 1),
         "temporary files found at a death": left,
+        "deaths of runs that had ended": late,
         "steps at death": f"{min(steps_at_death)} to {max(steps_at_death)} of {surface.steps}",
         "wrong": wrong,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..embeddings.embedding import Embedding
 from ..embeddings.provenance import expression_of
-from ..errors import InputError
+from ..errors import InputError, reason_of
 from ..files.whole_files import write_whole
 from ..settings import NegativeSettings, Settings, described_fields
 from .commands import CONFIG_FILE, WRITE_CONFIG, CommandParser
@@ -76,7 +76,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return options
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            f"“{path}” cannot be read ({error}): give a TOML file in UTF-8."
+            f"“{path}” cannot be read ({reason_of(error)}): give a TOML file in UTF-8."
         ) from error
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image
 
 from ..embeddings.drawing import draw_embedding
 from ..embeddings.embedding import Embedding
@@ -15,6 +12,7 @@ from ..embeddings.inspection import inspect
 from ..embeddings.names import new_name
 from ..errors import InputError
 from ..files.bundles import bundle
+from ..files.thumbnails import png
 from ..files.whole_files import write_whole
 from ..files.writing import (
     DIFFUSERS_SAFETENSORS,
@@ -236,10 +234,7 @@ def _run_preview(options: argparse.Namespace) -> int:
 
 
 def _picture(word: Embedding, encoders: list[TextEncoder]) -> bytes:
-    pixels = draw_embedding(word, inspect(word, encoders))
-    file = BytesIO()
-    Image.fromarray((pixels * 255).round().byte().numpy()).save(file, "PNG")
-    return file.getvalue()
+    return png(draw_embedding(word, inspect(word, encoders)))
 
 
 def _save_picture(picture: bytes, target: Path, *, overwrite: bool) -> None:

@@ -202,13 +202,14 @@ def file_of(options: argparse.Namespace, name: str) -> Path:
 
 
 def target_of(options: argparse.Namespace, name: str) -> Path:
-    """The file to write, once it is known that it can be.
+    """The file to write, once it is known that it can be; a dry run leaves no folder for it.
 
     Raises:
         InputError: it exists, or its folder cannot be written to.
     """
     target = file_of(options, name)
-    try_folder(target.parent, f"{name}{INTERRUPTED_ENDING}{target.suffix}")
+    longest = f"{name}{INTERRUPTED_ENDING}{target.suffix}"
+    try_folder(target.parent, longest, keep=not options.dry_run)
     refuse_taken(target, overwrite=options.overwrite)
     return target
 
@@ -219,7 +220,7 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: it exists, and may not be replaced.
     """
-    for path in target.parent.iterdir() if not overwrite else ():
+    for path in target.parent.iterdir() if target.parent.exists() and not overwrite else ():
         if same_name(path.name, target.name):
             raise InputError(f"“{path}” exists already: choose another --name, or add --overwrite.")
 

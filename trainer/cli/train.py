@@ -18,6 +18,7 @@ from ..data.picture_folder import read_folders
 from ..data.pictures import Picture
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
+from ..files.checkpoint_hash import CheckpointHash
 from ..files.reading import read_embedding
 from ..files.thumbnails import png
 from ..files.whole_files import try_folder, write_whole
@@ -122,7 +123,7 @@ def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
     if settings.previews:
         refuse_taken(preview_of(target), overwrite=options.overwrite)
     if options.run_folder is not None:
-        try_folder(options.run_folder, f"{settings.name}_00001")
+        try_folder(options.run_folder, f"{settings.name}_00001", keep=not options.dry_run)
     pictures = pictures_of(
         options.images, options.unlike_images, options.captions, settings, quiet=options.quiet
     )
@@ -148,6 +149,7 @@ def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
             pictures,
             settings,
             target,
+            CheckpointHash(Path(options.model)),
             overwrite=options.overwrite,
             start=start,
             run=run,
@@ -162,6 +164,7 @@ def train_to_file(
     pictures: Sequence[Picture],
     settings: Settings,
     target: Path,
+    checkpoint: CheckpointHash,
     *,
     overwrite: bool,
     start: Embedding | None = None,
@@ -177,6 +180,7 @@ def train_to_file(
         pictures: see `train_and_save`.
         settings: see `train_and_save`.
         target: the file of the word, whose suffix chooses the format.
+        checkpoint: the model's.
         overwrite: whether it may replace a file.
         start: see `train_and_save`.
         run: see `train_and_save`.
@@ -188,7 +192,7 @@ def train_to_file(
 
     def write(word: Embedding, replace: bool) -> None:
         path = target.with_name(f"{word.name}{target.suffix}")
-        write_embedding(word, path, overwrite=replace)
+        write_embedding(checkpoint.noted_in(word), path, overwrite=replace)
         if path not in told:
             print(path)
         told.add(path)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..diffusers_model.model import DiffusersModel
-from ..errors import InputError
+from ..errors import InputError, reason_of
+from ..files.checkpoint_hash import CheckpointHash
 from ..files.whole_files import try_folder
 from ..files.writing import FORMATS
 from ..learning.distributed import joined
@@ -93,9 +94,10 @@ def _run_list(parser: CommandParser, options: argparse.Namespace) -> int:
         # The first process decides, because the others may see files that it has just written.
         mine = processes.agree(waiting)[processes.rank :: processes.size]
     failed = False
+    checkpoint = CheckpointHash(Path(options.model))
     for entry in mine:
         try:
-            _learn(options, model, entry, bar_place=processes.rank)
+            _learn(options, model, checkpoint, entry, bar_place=processes.rank)
         except (InputError, DivergedError) as error:
             print(f"{entry.settings.name}: {error}", file=sys.stderr)
             failed = True
@@ -103,7 +105,11 @@ def _run_list(parser: CommandParser, options: argparse.Namespace) -> int:
 
 
 def _learn(
-    options: argparse.Namespace, model: DiffusersModel, entry: Entry, bar_place: int
+    options: argparse.Namespace,
+    model: DiffusersModel,
+    checkpoint: CheckpointHash,
+    entry: Entry,
+    bar_place: int,
 ) -> None:
     settings = entry.settings
     target = file_of(options, settings.name)
@@ -114,6 +120,7 @@ def _learn(
         pictures_of(entry.images, entry.unlike_images, options.captions, settings),
         settings,
         target,
+        checkpoint,
         overwrite=options.overwrite,
         bar_place=bar_place,
         quiet=options.quiet,
@@ -140,7 +147,7 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
         columns = list(reader.fieldnames or [])
     except (OSError, csv.Error) as error:
         raise InputError(
-            f"The table “{path}” cannot be read ({error}): give a CSV file in UTF-8."
+            f"The table “{path}” cannot be read ({reason_of(error)}): give a CSV file in UTF-8."
         ) from error
     known = {f.name for f, _ in described_fields(Settings)} - {"checkpointing"} | {*FOLDERS}
     for column in columns:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..prompts import read_text
 from ..settings import Settings
 from .captions import words_of_file_name
-from .decoding import read_mask, read_pixels, suffixes
+from .decoding import read_masked, read_pixels, suffixes
 from .pictures import Picture, as_unlike
 
 MASK_ENDINGS = ("-mask", "-masklabel")
@@ -22,6 +22,9 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 
 CAPTIONS = ("files", "names", "none")
 """Where captions come from: text files; else the names of the pictures; or nowhere."""
+
+MOST_KEPT = 300_000_000
+"""Bytes that a folder of large photos should not exceed for the sake of what is shown nearer."""
 
 SHOWN = 10
 """How many files that were left out a sentence names."""
@@ -75,19 +78,14 @@ def read_folder(
                 [f"The folder “{folder}” holds no pictures: put 3 to 10 into it.", *found.notes]
             )
         )
-    pictures = []
+    pictures, room = [], MOST_KEPT // 3 // len(found.pictures)
     for path in watch(found.pictures):
-        mask = found.masks.get(folded(path.stem))
-        pixels = read_pixels(path, settings, has_mask=mask is not None)
-        height, width = pixels.shape[:2]
-        pictures.append(
-            Picture(
-                pixels,
-                _caption(path, found.texts.get(folded(path.stem)), captions),
-                None if mask is None else read_mask(mask, (height, width)),
-                path.name,
-            )
-        )
+        caption = _caption(path, found.texts.get(folded(path.stem)), captions)
+        if (mask := found.masks.get(folded(path.stem))) is None:
+            pictures.append(Picture(read_pixels(path, settings, room), caption, source=path.name))
+        else:
+            pixels, where = read_masked(path, mask, settings, room)
+            pictures.append(Picture(pixels, caption, where, path.name))
     return FolderContents(pictures, found.notes)
 
 

@@ -68,6 +68,8 @@ def bundle(
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """What a LoRA file says of its tensors, and where these begin."""
+    if not path.exists():
+        raise Refused("does not exist: choose another file.")
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         raise Refused("is no .safetensors file: words can only be bundled into one.")
     with path.open("rb") as file:

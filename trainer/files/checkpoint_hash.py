@@ -1,18 +1,24 @@
-"""The hash of a checkpoint, where another tool has noted it beside the file."""
+"""The hash of a checkpoint: noted beside the file by another tool, or worked out."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
+
+from ..embeddings.embedding import Embedding
 
 SHORT = 10
 """Signs of a SHA-256 by which AUTOMATIC1111 calls a checkpoint."""
 
 _MOST = 4 * 1024 * 1024
+_PART = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -27,6 +33,44 @@ def known_hash(checkpoint: Path) -> str:
         if isinstance(found, str) and _SHA256.fullmatch(found.strip()):
             return found.strip().lower()[:SHORT]
     return ""
+
+
+class CheckpointHash:
+    """The hash of a checkpoint, worked out while a word is learned.
+
+    Gigabytes are read for it, some seconds long, in a thread of its own.
+
+    Args:
+        checkpoint: a file; of anything else no hash is known.
+    """
+
+    NOTE = "sd_checkpoint"
+    PATIENCE = 5.0
+    """Seconds that a word waits for it: one that is interrupted has to be written soon."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint, self._found = checkpoint, ""
+        self._thread = Thread(target=self._work_out, daemon=True)
+        self._thread.start()
+
+    def noted_in(self, word: Embedding) -> Embedding:
+        """The word with the hash in its notes, if they have none and it is known."""
+        if self.NOTE in word.metadata:
+            return word
+        self._thread.join(self.PATIENCE)
+        if not self._found:
+            return word
+        return replace(word, metadata={**word.metadata, self.NOTE: self._found})
+
+    def _work_out(self) -> None:
+        # A word without this note is no worse.
+        with contextlib.suppress(OSError):
+            if self._checkpoint.is_file() and not known_hash(self._checkpoint):
+                digest = hashlib.sha256()
+                with self._checkpoint.open("rb") as file:
+                    while part := file.read(_PART):
+                        digest.update(part)
+                self._found = digest.hexdigest()[:SHORT]
 
 
 def _noted(checkpoint: Path) -> Iterator[Any]:

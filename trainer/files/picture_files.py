@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from .picture_structure import refuse_laborious
+from ..picture_structure import LABORIOUS, is_laborious
 from .refused import DAMAGED, Refused
 
 Pixels = NDArray[np.uint8]
@@ -75,7 +75,8 @@ def open_picture(content: bytes, most_pixels: int | None = None) -> Image.Image:
         Refused: it is too large, or made to take long.
         Exception: of any type, where the file is damaged.
     """
-    refuse_laborious(content)
+    if is_laborious(content):
+        raise Refused(f"{LABORIOUS}.")
     # Some 14 bytes for each pixel are in use at once: within 64 MB and four times the file.
     limit = 3_000_000 + len(content) // 4 if most_pixels is None else most_pixels
     _check_size(_stated_size(content), limit)

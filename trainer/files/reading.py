@@ -81,6 +81,26 @@ def read_embeddings(path: Path) -> list[Embedding]:
     return [read_embedding(path)]
 
 
+def other_half_of(path: Path) -> Path:
+    """Where diffusers saves the same word for the other encoder of SDXL."""
+    ((base, second, steps),) = _HALF.findall(path.stem)
+    return path.with_stem(f"{base}{'' if second else '_2'}{steps}")
+
+
+def is_joined(path: Path, token: str, word: Embedding) -> bool:
+    """Whether a file that held this word alone would be read with the one that lies beside it.
+
+    Args:
+        path: of the file; it need not exist.
+        token: by which it would name the word.
+        word: what it would hold.
+
+    Raises:
+        InputError: the one beside it cannot be read.
+    """
+    return bool(_other_half(path, token, [*word.vectors.items()]))
+
+
 def suffix_of(content: bytes) -> str:
     """The suffix that a file of this content should have, from its first bytes."""
     if content.startswith(b"PK"):
@@ -226,9 +246,7 @@ def _plain(word: str) -> str:
 
 
 def _other_half(path: Path, word: str, labelled: Labelled) -> Labelled:
-    """What diffusers saved of the same word for the other encoder of SDXL, in the file beside."""
-    ((base, second, steps),) = _HALF.findall(path.stem)
-    other = path.with_stem(f"{base}{'' if second else '_2'}{steps}")
+    other = other_half_of(path)
     if not word.strip("*") or not other.is_file():
         return []
     with _refusals_of(other):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
+from .locking import take
 
 TRIAL = 1024 * 1024
 """Bytes that a folder must have room for before anything is learned."""
-ABANDONED = 60.0
-"""Seconds after which a temporary file of this name is one whose process was killed."""
+_POSIX = os.name == "posix"
+_MOMENT, _LONG = 0.0 if _POSIX else 1.0, 60.0
+"""Seconds without a change after which a temporary file that nobody has locked is one whose process
+was killed: Windows renames only what is closed, and some file systems know no locks at all."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -32,30 +37,40 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     write_all_whole({path: content})
 
 
-def write_all_whole(files: Mapping[Path, bytes | Iterable[bytes]]) -> None:
+def write_all_whole(
+    files: Mapping[Path, bytes | Iterable[bytes]], instead_of: Iterable[Path] = ()
+) -> None:
     """Write or replace files that belong together, as `write_whole` does each.
 
     Under temporary names first, then on the disk for sure, then renamed; whatever ends the
     process in between leaves the old files as they were. What an earlier one has left so is
     deleted.
 
+    Args:
+        files: where -> all of it, or its parts one after the other; the folders must exist.
+        instead_of: further files, which these replace.
+
     Raises:
         InputError: the disk refuses; nothing is left behind.
     """
-    for path in files:
-        _remove_abandoned(path)
-    temporaries = {
-        path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp") for path in files
-    }
+    folders = {path.parent for path in files}
+    for folder in folders:
+        remove_abandoned(folder)
+    temporaries = {path: _temporary(path.parent, path.name) for path in files}
     path = next(iter(files))
     try:
-        for path, content in files.items():
-            with temporaries[path].open("xb") as file:
+        with ExitStack() as opened:
+            for path, content in files.items():
+                file = opened.enter_context(_locked(temporaries[path]))
                 file.writelines([content] if isinstance(content, bytes) else content)
                 sync(file)
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-        for folder in {path.parent for path in files}:
+            if not _POSIX:
+                opened.close()  # What is open cannot be renamed there.
+            for path, temporary in temporaries.items():
+                temporary.replace(path)
+        for path in instead_of:
+            path.unlink()
+        for folder in folders:
             _sync_folder(folder)
     except OSError as error:
         raise InputError(
@@ -69,35 +84,42 @@ def write_all_whole(files: Mapping[Path, bytes | Iterable[bytes]]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path) -> list[Path]:
     """Make a folder and those above it, where they are missing.
+
+    Returns:
+        those that were, from the innermost on.
 
     Raises:
         InputError: it cannot be made.
     """
     try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"The folder “{path}” cannot be made ({error.strerror}): choose another, or check its "
             "rights and the space on the disk."
         ) from error
+    return missing
 
 
-def try_folder(path: Path, name: str) -> None:
+def try_folder(path: Path, name: str, *, keep: bool = True) -> None:
     """Find out whether a folder, made if need be, takes a file of this name; it is not left there.
 
     Args:
         path: the folder.
         name: of the longest file that is to be written into it.
+        keep: whether a folder that had to be made stays.
 
     Raises:
         InputError: no, or not one of `TRIAL` bytes.
     """
-    make_folder(path)
-    trial = path / f".{name}.{secrets.token_hex(4)}.tmp"
+    made = make_folder(path)
+    remove_abandoned(path)
+    trial = _temporary(path, name)
     try:
-        with trial.open("xb") as file:
+        with _locked(trial) as file:
             file.write(secrets.token_bytes(TRIAL))
             sync(file)
     except OSError as error:
@@ -108,6 +130,8 @@ def try_folder(path: Path, name: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             trial.unlink(missing_ok=True)
+            for folder in made if not keep else ():
+                folder.rmdir()
 
 
 def sync(file: IO[bytes] | IO[str]) -> None:
@@ -122,16 +146,57 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    for old in path.parent.glob(f".{glob.escape(path.stem)}*.{'[0-9a-f]' * 8}.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > ABANDONED:
-                old.unlink()
+def remove_abandoned(folder: Path, *, below: bool = False) -> None:
+    """Delete what processes that were killed have left in a folder that others write to as well.
+
+    Args:
+        folder: where; it need not exist. No link is followed.
+        below: also in all folders below it.
+    """
+    for root, folders, names in os.walk(folder):
+        if not below:
+            folders.clear()
+        for path in (Path(root, name) for name in names if _TEMPORARY.fullmatch(name)):
+            with contextlib.suppress(OSError):
+                _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        return
+    age = time.time() - path.stat().st_mtime
+    with path.open("r+b") as file:
+        free = take(file.fileno())
+        if free is False or age < (_LONG if free is None else _MOMENT):
+            return
+        if _POSIX:
+            path.unlink()  # While it is ours: who has just made it sees that, see `_locked`.
+            return
+    path.unlink()
+
+
+def _temporary(folder: Path, name: str) -> Path:
+    """The name of a file that is being written."""
+    return folder / f".{name}.{secrets.token_hex(4)}.tmp"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, locked as long as it is open, so that nobody takes it for an abandoned one."""
+    while True:
+        file = path.open("xb")
+        # In the moment before it is locked, another process may have taken it for one.
+        if take(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()
+        path.unlink(missing_ok=True)
+    with file:
+        yield file
 
 
 def _sync_folder(folder: Path) -> None:
     """The new name too survives a power cut; Windows needs and allows nothing of the kind."""
-    if os.name != "posix":
+    if not _POSIX:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -18,7 +18,7 @@ from ..embeddings.encoders import KEY_OF_WIDTH
 from ..errors import InputError
 from .layouts import by_encoder
 from .picture_files import open_picture, write_picture
-from .reading import read_embedding
+from .reading import is_joined, other_half_of, read_embedding
 from .refused import Refused
 from .safetensors_files import encode_safetensors
 from .thumbnails import thumbnail_in
@@ -123,9 +123,13 @@ def _diffusers_parts(embedding: Embedding, dtype: torch.dtype) -> dict[str, dict
     }
     # A single vector without a second dimension, as its first files had it: some read only that.
     return {
-        ending: {f"<{embedding.name}>": rows[0].clone() if len(rows) == 1 else rows}
+        ending: {_token(embedding): rows[0].clone() if len(rows) == 1 else rows}
         for ending, rows in found.items()
     }
+
+
+def _token(embedding: Embedding) -> str:
+    return f"<{embedding.name}>"
 
 
 def _encode_diffusers(embedding: Embedding, dtype: torch.dtype) -> Parts:
@@ -220,14 +224,23 @@ def write_embedding(
         )
     parts = encode_embedding(embedding, chosen, dtype)
     files = {path.with_stem(f"{path.stem}{ending}"): part for ending, part in parts.items()}
-    present = [file for file in files if file.exists()]
+    # What an SDXL word of this name has left would be read as the other half of this one.
+    in_halves = chosen in (FORMATS["diffusers"], DIFFUSERS_SAFETENSORS) and len(parts) == 1
+    joined = in_halves and is_joined(path, _token(embedding), embedding)
+    left = [other_half_of(path)] if joined else []
+    try:
+        present = [file for file in (*files, *left) if file.exists()]
+    except OSError as error:
+        raise InputError(
+            f"“{path.name}” cannot be written ({error.strerror}): choose another name or folder."
+        ) from error
     if present and not overwrite:
         if format is None and len(present) == len(files) and same_vectors(path, embedding):
             return present
         raise InputError(
             f"“{present[0].name}” exists already: choose another name, or allow to overwrite it."
         )
-    write_all_whole(files)
+    write_all_whole(files, instead_of=left)
     return [*files]
 
 

@@ -1,8 +1,7 @@
 """One process at a time in the folder of a run.
 
-The lock is the operating system's own, on a file that stays in the folder: when its holder dies,
-however it dies, the system lets it go. So no lock is ever left behind, and no process id, which
-another process may have by now, has to be trusted. The file says in words who holds it.
+The lock is the operating system's own, on a file that stays in the folder; it ends with its holder
+(`files.locking`). The file says in words who holds it.
 
 Where a file system knows no locks, as some network shares do, a run goes on without one.
 """
@@ -10,16 +9,15 @@ Where a file system knows no locks, as some network shares do, a run goes on wit
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.locking import take
 from ..files.whole_files import make_folder
 from .run_folder import RunFolder
 
@@ -28,8 +26,6 @@ FILE_NAME = "lock"
 _TRIES, _PAUSE = 5, 0.02
 """Whoever asks who holds a lock takes it for a moment (`holder`): that is not yet a refusal."""
 _LONGEST = 500
-_FAR = 1 << 30
-"""What is locked on Windows: nobody else can read it, so it lies far behind the text."""
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -56,7 +52,7 @@ class RunLock:
             raise _unwritable(folder.path, error) from error
         try:
             for _ in range(_TRIES):
-                if _take(self._file):
+                if take(self._file) is not False:
                     break
                 time.sleep(_PAUSE)
             else:
@@ -113,7 +109,7 @@ def holder(folder: RunFolder) -> str:
     except OSError:
         return ""
     try:
-        return "" if _take(file) else _text(file)
+        return "" if take(file) is not False else _text(file)
     finally:
         os.close(file)
 
@@ -137,31 +133,3 @@ def _text(file: int) -> str:
         if text := os.read(file, _LONGEST).decode(errors="replace").strip():
             return text
     return "another process"
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take(file: int) -> bool:
-        try:
-            os.lseek(file, _FAR, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            return _unless_held(error)
-        return True
-
-else:
-    import fcntl
-
-    def _take(file: int) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return _unless_held(error)
-        return True
-
-
-def _unless_held(error: OSError) -> bool:
-    """Anything but this says that the file system knows no locks."""
-    held = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK, errno.EINTR)
-    return error.errno not in held

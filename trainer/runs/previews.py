@@ -13,6 +13,7 @@ from ..embeddings.embedding import Embedding
 from ..learning.negative_objectives import objective_of
 from ..methods.sampler import sample
 from ..model import FrozenModel
+from ..prompts import PLACEHOLDER, with_placeholder
 from ..settings import Settings
 
 WITHOUT_PREVIEWS = 4
@@ -74,6 +75,36 @@ def _draw(
             negative_vectors=others,
         ).cpu()
         for number in numbers
+    ]
+
+
+def draw_word(
+    model: FrozenModel, word: Embedding, prompt: str, *, side: int, seed: int, count: int = 1
+) -> list[Tensor]:
+    """Draw with a word that was not learned in a run, or long ago.
+
+    Args:
+        model: any.
+        word: any; the model's encoders need not all have vectors in it.
+        prompt: what to draw; one that does not mention the word gets it at its end.
+        side: height and width in pixels.
+        seed: of the first picture.
+        count: how many.
+
+    Returns:
+        pictures, float32 [side, side, 3] in 0..1 each, on the CPU.
+
+    Raises:
+        InputError: the word is for other models.
+    """
+    rows = word.rows_for({encoder.key: encoder.width for encoder in model.text_encoders})
+    latent_shape = tuple(model.encode_pictures(torch.zeros(1, side, side, 3)).shape[1:])
+    prompt = with_placeholder(prompt, word.name)
+    if PLACEHOLDER not in prompt:
+        prompt = f"{prompt} {PLACEHOLDER}"
+    return [
+        sample(model, prompt, rows, latent_shape=latent_shape, seed=seed + number).cpu()
+        for number in range(count)
     ]
 
 

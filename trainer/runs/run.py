@@ -23,7 +23,7 @@ from ..data.pictures import Picture, pictures_fingerprint
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
 from ..files.thumbnails import in_bytes, png
-from ..files.whole_files import remove_leftovers, sync, write_whole
+from ..files.whole_files import remove_abandoned, remove_leftovers, sync, write_whole
 from ..files.writing import write_embedding
 from ..learning.loop import Progress
 from ..learning.state import TrainingState
@@ -224,6 +224,7 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
         "fingerprint": dict(fingerprint),
     }
     notice = ""
+    remove_abandoned(parent, below=True)
     runs = numbered(parent, settings.name)
     for number in sorted(runs, reverse=True):
         folder = RunFolder(runs[number])

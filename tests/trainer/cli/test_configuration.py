@@ -140,9 +140,19 @@ def test_files_that_are_no_configuration(content: str, sentence: str, tmp_path, 
     assert sentence in capsys.readouterr().err
 
 
+def test_a_configuration_that_is_not_there(tmp_path: Path, capsys) -> None:
+    needed = ["--model", "m", "--images", "i", "--name", "n"]
+    path = tmp_path / "none.toml"
+    assert run("train", *needed, "--config-file", str(path)) == 2
+    sentence = f"“{path}” cannot be read (No such file or directory): give a TOML file in UTF-8."
+    assert capsys.readouterr().err == f"{sentence}\n"
+
+
 def test_a_dry_run_tells_and_keeps_nothing(options: list[str], tmp_path: Path, capsys) -> None:
     (tmp_path / "pictures" / "0.txt").write_text("a disk")
-    assert run("train", *options, "--steps", "1000", "--dry-run") == 0
+    before = {path.name for path in tmp_path.iterdir()}
+    more = ["--run", str(tmp_path / "runs" / "here"), "--steps", "1000", "--dry-run"]
+    assert run("train", *options, *more) == 0
     out = capsys.readouterr().out
     target = tmp_path / "words" / "my-toy.safetensors"
     assert out.startswith("“my-toy” would be learned for clip_l from 2 pictures of 128 pixels, in ")
@@ -151,7 +161,7 @@ def test_a_dry_run_tells_and_keeps_nothing(options: list[str], tmp_path: Path, c
     assert "1000 steps take about " in out
     if os.name == "posix":
         assert "GB of memory." in out
-    assert not target.exists()
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import signal
@@ -18,10 +19,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from support.tiny_models import TinyParts
+from support.tiny_models import TinyParts, pictures, tiny
 from textual_inversion.trainer.cli import main as cli
 from textual_inversion.trainer.cli import options as cli_options
+from textual_inversion.trainer.cli.train import train_to_file
 from textual_inversion.trainer.embeddings.embedding import Embedding
+from textual_inversion.trainer.files.checkpoint_hash import CheckpointHash
 from textual_inversion.trainer.files.reading import read_embedding
 from textual_inversion.trainer.files.writing import write_embedding
 from textual_inversion.trainer.runs import training
@@ -97,6 +100,17 @@ def test_train_from_end_to_end(options, tmp_path: Path) -> None:
     assert "\r" not in run.stderr
     assert "Traceback" not in run.stderr
     assert "arning" not in run.stderr
+
+
+def test_the_hash_of_the_checkpoint_is_noted(tmp_path: Path) -> None:
+    """As AUTOMATIC1111 shows it, which reads it from the word's `.pt`."""
+    checkpoint, target = tmp_path / "model.safetensors", tmp_path / "my-toy.pt"
+    checkpoint.write_bytes(b"weights")
+    settings = Settings(name="my-toy", init_words="toy", steps=1, resolution=64, previews=0)
+    model = tiny("sd1", tmp_path / "tokens").model()
+    train_to_file(model, pictures(), settings, target, CheckpointHash(checkpoint), overwrite=False)
+    expected = hashlib.sha256(b"weights").hexdigest()[:10]
+    assert torch.load(target, weights_only=True)["sd_checkpoint"] == expected
 
 
 def test_module_can_be_run() -> None:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from PIL import ExifTags, Image
+from support.hostile_pictures import many_chunks, many_markers, repeated_scan
 from support.paths import ROOT
-from textual_inversion.trainer.data.decoding import READ_WHOLE, read_pixels, size_to_keep
+from textual_inversion.trainer.data.decoding import (
+    READ_WHOLE,
+    Frame,
+    frame_of,
+    read_pixels,
+)
 from textual_inversion.trainer.data.picture_folder import read_folder
 from textual_inversion.trainer.data.pictures import Picture, fit, pictures_fingerprint
 from textual_inversion.trainer.data.training_set import encode
@@ -142,7 +151,7 @@ def test_grey_and_transparent_parts_of_a_mask_count_less(tmp_path: Path) -> None
     mask[0, 0, :3] = 51
     mask[0, 1, 3] = 0
     Image.fromarray(mask).save(tmp_path / "a-mask.png")
-    torch.testing.assert_close(read_folder(tmp_path).pictures[0].mask, torch.tensor([[0.2, 0.0]]))
+    assert read_folder(tmp_path).pictures[0].mask.tolist() == [[51, 0]]
 
 
 def test_a_mask_is_never_a_picture(tmp_path: Path) -> None:
@@ -233,16 +242,11 @@ def test_large_photos_are_scaled_as_they_are_read(
         options["exif"][ORIENTATION] = 6
     whole = read_pixels(picture_file(tmp_path / "a.jpg", photo, quality=95, **options))
     kept = read_pixels(tmp_path / "a.jpg", settings)
-    uncut = read_pixels(tmp_path / "a.jpg", settings, has_mask=True)
-    assert uncut.shape[:2] == size_to_keep(tuple(whole.shape[:2]), settings)
-    assert uncut.numel() < whole.numel() / 4
-    for picture in (whole, uncut):
-        assert (picture.shape[0] > picture.shape[1]) == turned
-    if not settings.zoom and not settings.buckets:
-        assert kept.shape == (256, 256, 3)
-        assert torch.equal(fit(Picture(kept), (256, 256))[0], fit(Picture(uncut), (256, 256))[0])
+    assert kept.numel() < whole.numel() / 4
+    if settings.buckets:
+        assert (kept.shape[0] > kept.shape[1]) == turned
     else:
-        assert torch.equal(kept, uncut)
+        assert kept.shape == ((427, 427, 3) if settings.zoom else (256, 256, 3))
     shown = [
         [view.latents for view in encode(Through(), [Picture(p)], settings).pictures[0]]
         for p in (whole, kept)
@@ -252,6 +256,46 @@ def test_large_photos_are_scaled_as_they_are_read(
         assert one.shape == other.shape
         error = (one - other).square().mean().sqrt()
         assert error < 0.012  # 38 dB, where JPEG itself has less
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(resolution=256), Settings(resolution=256, zoom=0.5),
+     Settings(resolution=256, buckets=True)],
+    ids=["square", "zoom", "buckets"],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_masks_of_large_photos_say_the_same_as_before(
+    settings: Settings, mode: str, tmp_path: Path
+) -> None:
+    drawn(3000, 2000).save(tmp_path / "a.jpg", quality=95)
+    mask = Image.new(mode, (3000, 2000))
+    white = (255, 255)[: len(mode)] if mode == "LA" else 255
+    mask.paste(white, (700, 300, 1500, 1800))
+    mask.save(tmp_path / "a-mask.png")
+    (whole,), (kept,) = (read_folder(tmp_path, settings=each).pictures for each in (None, settings))
+    assert kept.mask.dtype == torch.uint8
+    assert kept.mask.numel() < kept.pixels[..., 0].numel() / 15
+    ways = [encode(Through(), [picture], settings).pictures[0] for picture in (whole, kept)]
+    assert len(ways[0]) == len(ways[1])
+    for one, other in zip(*ways, strict=True):
+        # In the eighth of the size in which a latent is learned from.
+        apart = F.avg_pool2d(one.mask[None] - other.mask[None], 8).abs()
+        assert apart.mean() < 0.02
+        assert apart.max() < 0.35
+
+
+def test_many_photos_are_kept_no_larger_than_there_is_room_for() -> None:
+    settings = Settings(resolution=1024, zoom=0.5)
+    size = (4000, 6000)
+    assert frame_of(size, settings).middle == (1707, 1707)
+    assert frame_of(size, settings, room=2_000_000).middle == (1414, 1414)
+    assert frame_of(size, settings, room=1000) == frame_of(size, Settings(resolution=1024))
+    assert frame_of(size, settings, masked=True).middle == frame_of(size, settings).size
+    # What fills a square is scaled and not cut.
+    assert frame_of((1200, 1300), settings, room=9_000_000) == Frame(
+        (1200, 1300), (1200, 1300), whole=True
+    )
 
 
 def test_pictures_of_usual_size_are_kept_to_the_bit(tmp_path: Path) -> None:
@@ -264,14 +308,14 @@ def test_pictures_of_usual_size_are_kept_to_the_bit(tmp_path: Path) -> None:
     assert torch.equal(fit(floats, (64, 64))[0], fit(Picture(read_pixels(path)), (64, 64))[0])
 
 
-def test_a_large_mask_gets_the_size_of_its_picture(tmp_path: Path) -> None:
+def test_a_mask_of_a_large_picture_is_kept_coarse(tmp_path: Path) -> None:
     settings = Settings(resolution=64)
     drawn(2000, 1500).save(tmp_path / "a.jpg")
     mask = Image.new("L", (2000, 1500))
     mask.paste(255, (0, 0, 1000, 1500))
     mask.save(tmp_path / "a-mask.png")
     (picture,) = read_folder(tmp_path, settings=settings).pictures
-    assert picture.mask.shape == picture.pixels.shape[:2]
+    assert (picture.pixels.shape, picture.mask.shape) == ((64, 64, 3), (16, 16))
     assert picture.mask.float().mean() / 255 == pytest.approx(0.5, abs=0.01)
 
 
@@ -311,3 +355,36 @@ def test_where_captions_come_from(tmp_path: Path) -> None:
         "names": ["a red mug", "a blue mug"],
         "none": [None, None],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scans.jpg", repeated_scan),
+        ("scans.jpg", lambda: repeated_scan(between=b"\0" * 9)),
+        ("markers.jpg", lambda: many_markers(b"\xff\xfe\0\2")),
+        ("filling.jpg", lambda: many_markers(b"\xff")),
+        ("chunks.png", many_chunks),
+    ],
+    ids=["scans", "scans with filling", "markers", "filling", "chunks"],
+)
+def test_pictures_that_are_made_to_take_minutes(
+    name: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content())
+    began = time.process_time()
+    with pytest.raises(InputError, match=f"“{name}” has far more parts than a picture needs"):
+        read_folder(tmp_path)
+    assert time.process_time() - began < 2
+
+
+def test_photos_with_much_behind_and_between_are_read(tmp_path: Path) -> None:
+    """Telephones put films behind their photos, in which any byte can occur, and small ones in."""
+    photo = drawn(6000, 4000)
+    exif = Image.Exif()
+    exif[ExifTags.Base.MakerNote] = repeated_scan(60, side=16)
+    photo.save(tmp_path / "photo.jpg", progressive=True, quality=70, exif=exif)
+    with (tmp_path / "photo.jpg").open("ab") as file:
+        file.write(b"\xff\xda\0\0" * 1000)
+    (picture,) = read_folder(tmp_path, settings=Settings(resolution=256)).pictures
+    assert picture.pixels.shape == (256, 256, 3)

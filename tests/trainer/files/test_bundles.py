@@ -78,7 +78,8 @@ def test_what_carries_no_words(source: Path, tmp_path: Path) -> None:
         (embedding, "is no LoRA"),
         (cut, "is damaged"),
         (nonsense, "is damaged"),
-        (tmp_path / "absent.safetensors", "is no .safetensors file"),
+        (tmp_path / "absent.safetensors", "does not exist"),
+        (tmp_path, "is no .safetensors file"),
     ):
         with pytest.raises(InputError, match=reason):
             bundle(path, [ONE], target)

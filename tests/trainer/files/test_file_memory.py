@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
+from support.hostile_pictures import many_chunks, many_markers, repeated_scan
 from support.paths import ROOT
 from support.wild import L, a1111, rows, write
 from textual_inversion.trainer.files.picture_files import encode_pixels, write_picture
@@ -122,28 +123,6 @@ def many_vectors_in_a_picture() -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
     content: bytes = write_picture(a1111(rows(75, 1024)), Image.fromarray(noise))
     return content
-
-
-def repeated_scan() -> bytes:
-    """One scan of a progressive picture, four hundred times."""
-    rng = np.random.default_rng(0)
-    small = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
-    file = BytesIO()
-    small.resize((2500, 2500)).save(file, "JPEG", progressive=True, quality=20)
-    body = file.getvalue()
-    scan = body[body.rfind(b"\xff\xda") : -2]
-    return body[:-2] + scan * 400 + b"\xff\xd9"
-
-
-def many_markers(filling: bytes) -> bytes:
-    body = huge_picture("JPEG", "RGB", (8, 8))
-    return body[:2] + filling * 2_000_000 + body[2:]
-
-
-def many_chunks() -> bytes:
-    body = huge_picture("PNG", "RGB", (8, 8))
-    empty = struct.pack(">I", 0) + b"prIv" + struct.pack(">I", zlib.crc32(b"prIv"))
-    return body[:33] + empty * 1_000_000 + body[33:]
 
 
 def beside(content: bytes) -> bytes:

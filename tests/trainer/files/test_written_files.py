@@ -55,6 +55,31 @@ def test_conversion_keeps_every_bit(source: str, target: str, tmp_path: Path) ->
     assert read_embedding(path, "my-word").fingerprint == SINGLE.fingerprint
 
 
+@pytest.mark.parametrize("format", [FORMATS["diffusers"], DIFFUSERS_SAFETENSORS])
+@pytest.mark.parametrize("kept", ["clip_l", "clip_g"])
+def test_one_half_is_not_joined_with_what_an_older_word_left(
+    kept: str, format: Format, tmp_path: Path
+) -> None:
+    path = tmp_path / f"my-word{format.suffix}"
+    halves = write_embedding(DOUBLE, path, format=format)
+    path.unlink()
+    word = Embedding("my-word", {kept: DOUBLE.vectors[kept] * 2})
+    if kept == "clip_g":  # Two of one encoder are no word of SDXL.
+        assert write_embedding(word, path, format=format) == [path]
+        return
+    with pytest.raises(InputError, match=r"my-word_2.* exists already"):
+        write_embedding(word, path, format=format)
+    assert [*tmp_path.iterdir()] == halves[1:]
+    write_embedding(word, path, overwrite=True, format=format)
+    assert [*tmp_path.iterdir()] == [path]
+    assert read_embedding(path).fingerprint == word.fingerprint
+
+
+def test_a_name_that_the_disk_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)"):
+        write_embedding(SINGLE, tmp_path / f"{'x' * 300}.pt")
+
+
 @pytest.mark.parametrize("embedding", [DOUBLE, TRIPLE], ids=["SDXL", "SD3"])
 def test_round_trip_of_several_encoders(embedding: Embedding, tmp_path: Path) -> None:
     read = read_embedding(save(embedding, tmp_path))
@@ -341,16 +366,3 @@ def test_diffusers_loads_both_encoders(tmp_path: Path) -> None:
         )
         tokens = tokenizer.convert_tokens_to_ids(["my-word", "my-word_1"])
         assert torch.equal(encoder.get_input_embeddings().weight[tokens], vectors[key])
-
-
-def test_what_a_killed_process_left_goes_with_the_next_word(tmp_path: Path) -> None:
-    """Not what another process may be writing now, and nothing of other names or forms."""
-    old = [".my-word.safetensors.01234567.tmp", ".my-word-interrupted.pt.89abcdef.tmp"]
-    others = [".my-other.pt.01234567.tmp", ".my-word.tmp", ".my-word.pt.notes-on.tmp"]
-    for name in (*old, *others, ".my-word.safetensors.76543210.tmp"):
-        (tmp_path / name).write_bytes(b"half of a wo")
-        if not name.endswith("76543210.tmp"):
-            os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
-    save(SINGLE, tmp_path)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {*others, ".my-word.safetensors.76543210.tmp", "my-word.safetensors"}

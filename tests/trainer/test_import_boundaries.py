@@ -12,7 +12,7 @@ import pytest
 from support.paths import ROOT
 
 LAYERS = (
-    {"errors", "version", "just_in_time"},
+    {"errors", "version", "just_in_time", "memory"},
     {"prompts", "model"},
     {"embeddings"},
     {"methods"},

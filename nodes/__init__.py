@@ -65,7 +65,7 @@ class TextualInversionExtension(ComfyExtension):
         return not any(internal.part & needs for internal in self._unfit)
 
     async def on_load(self) -> None:
-        """Add what the page asks over HTTP, clear away what a killed server has left.
+        """Add what the page asks over HTTP, and clear away what a killed server has left.
 
         A line of the log says what this host is too new for.
         """

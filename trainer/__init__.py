@@ -3,7 +3,8 @@
 Imports go one way, from the lower rows to the upper ones:
 
 - `errors`, `prompts`, `model` (the one seam: what a frozen text-to-image model can do),
-  `just_in_time` (weights that come when a block computes), `version`
+  `just_in_time` (weights that come when a block computes), `memory` (what of a step fits into a
+  GPU's), `version`
 - `embeddings`: the learned word as a value
 - `methods`: the methods of the field, pure
 - `settings`, `presets`: every choice, described once

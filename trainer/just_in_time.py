@@ -8,10 +8,12 @@ and in any format, as long as someone brings them: moved, unpacked and cast.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -148,7 +150,15 @@ def _twice(
             with around(block, next(passes) > 0):
                 return forward(*args, **kwargs)
 
-        return checkpoint(inside, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        try:
+            return checkpoint(
+                inside, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
+            )
+        except BaseException as error:
+            # Before PyTorch 2.13 the hooks of a pass that failed stay for as long as anyone keeps
+            # the error, whose frames hold them, and the next run would go through them.
+            clear_frames(error.__traceback__)
+            raise
 
     return run
 
@@ -169,32 +179,41 @@ class _Coming:
     """Stand-ins that are being brought; `event` is set where a stream of their own brings them."""
 
     stand_ins: list[StandIn]
+    device: torch.device
     event: Any = None
 
     def arrived(self) -> list[StandIn]:
-        """The stand-ins, for the current stream to use."""
+        """The stand-ins, for the device's current stream to use."""
         if self.event is not None:
-            stream = torch.cuda.current_stream()
-            stream.wait_event(self.event)
-            for one in self.stand_ins:
-                if isinstance(one.value, Tensor):
-                    one.value.record_stream(stream)
+            torch.cuda.current_stream(self.device).wait_event(self.event)
         return self.stand_ins
 
 
 class _Transfers:
     """Begins to bring stand-ins: on a GPU by a stream of its own, elsewhere at once.
 
+    That stream first waits for all that was to be computed when it was asked. So it can take the
+    memory of stand-ins that have gone since at once, though a GPU may lag far behind this program:
+    there is never more than what two blocks take. Neither are there more than a few pinned copies
+    on the way.
+
     The only part of this module that only a GPU can show; it has not been run on one.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._stream: Any = None
+        self._under_way: deque[Any] = deque()
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def begin(self, bring: Callable[[], list[StandIn]]) -> _Coming:
         if self._stream is None:
-            return _Coming(bring())
+            return _Coming(bring(), self._device)
+        if len(self._under_way) == 2:
+            self._under_way.popleft().synchronize()
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            return _Coming(bring(), self._stream.record_event())
+            stand_ins = bring()
+            self._under_way.append(self._stream.record_event())
+        return _Coming(stand_ins, self._device, self._under_way[-1])

@@ -59,6 +59,10 @@ def training_flag() -> Iterator[None]:
         comfy.model_management.in_training = before
 
 
+_WITHOUT_GRADIENT = ("sage", "flash", "comfy_kitchen")
+"""What is in the names of the host's kernels that have none."""
+
+
 class PlainAttention:
     """An attention override: PyTorch's own, whatever the host was started with.
 
@@ -80,22 +84,35 @@ class PlainAttention:
             InputError: it did not, and the host was started with a kernel without gradient.
         """
         kernel = comfy.ldm.modules.attention.optimized_attention.__name__
-        if not self._is_asked and any(name in kernel for name in ("sage", "flash")):
+        if not self._is_asked and any(name in kernel for name in _WITHOUT_GRADIENT):
             raise InputError(
                 "This network uses the attention that ComfyUI was started with, which cannot be "
-                "trained through: start ComfyUI without --use-sage-attention and "
-                "--use-flash-attention."
+                "trained through: start ComfyUI without --use-sage-attention, "
+                "--use-flash-attention and --use-ck-attention."
             )
 
 
 class OutOfPlace(Tensor):
     """A tensor whose `+=` and the like make a new one.
 
-    The host's encoder layers write `x += ...`, which overwrites what autograd has saved.
-    This type spreads through everything computed from it.
+    The host's encoder layers write `x += ...`, which overwrites what autograd has saved, and
+    `x = torch.add(a, b, out=x)`, which has no gradient. This type spreads through everything
+    computed from it.
     """
 
     __iadd__ = Tensor.__add__
     __isub__ = Tensor.__sub__
     __imul__ = Tensor.__mul__
     __itruediv__ = Tensor.__truediv__
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Into a new tensor, also where the network names one; not where that is an operand."""
+        out = (kwargs or {}).get("out")
+        if out is not None and not any(out is arg for arg in args):
+            kwargs = {name: value for name, value in (kwargs or {}).items() if name != "out"}
+        return super().__torch_function__(  # type: ignore[no-untyped-call]
+            func, types, args, kwargs
+        )

@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from torch import nn
 
 from ...trainer.just_in_time import JustInTime, blocks_of, checkpointed, placed
+from ...trainer.memory import Budget
 from .at_rest import at_rest
-from .memory import Budget, bytes_there, bytes_to_bring
+from .memory import bytes_there, bytes_to_bring
 from .weights import HostWeights
 
 
@@ -22,7 +23,7 @@ def held_still(network: HostWeights, text: HostWeights, budget: Budget) -> Itera
     Args:
         network: the weights of the network that predicts.
         text: those of the text encoders.
-        budget: see `memory.plan`.
+        budget: see `trainer.memory.plan`.
 
     Yields:
         see `AtRest.left`.

@@ -23,13 +23,14 @@ from torch import Tensor
 from ...trainer.embeddings.metadata import describe_model
 from ...trainer.errors import InputError
 from ...trainer.files.checkpoint_hash import known_hash
+from ...trainer.memory import plan, told
 from ...trainer.model import Parameterization, TextEncoder, TextStates
 from .compatibility import host_version
 from .encoding import encode_prompts
 from .errors import explained
 from .gradients import raw_output, training_flag
 from .held import held_still
-from .memory import capacity, plan, told, weights_of, withheld
+from .memory import capacity, weights_of, withheld
 from .prediction import Network
 from .text_encoders import WORD, Placeholders, as_host_prompt, resolving, text_encoders
 from .weights import HostWeights

@@ -131,6 +131,26 @@ def test_everything_is_put_back(sd1: Loaded, checkpointing: bool) -> None:
     assert (comfy.sd1_clip.load_embed, comfy.model_management.in_training) == globals_before
 
 
+def test_a_network_may_name_where_a_result_goes(host_modules: ModuleType) -> None:
+    """As the host's language models do since 0.33: over what a block was given."""
+    from textual_inversion.nodes.host.gradients import OutOfPlace
+
+    def block(x: torch.Tensor, **target: torch.Tensor) -> torch.Tensor:
+        return torch.add(x + x.sin(), (x + x.sin()).cos(), **target)
+
+    gradients = []
+    for over in (True, False):
+        start = torch.linspace(-1, 1, 8).requires_grad_()
+        x = (2 * start).as_subclass(OutOfPlace)
+        block(block(x, **({"out": x} if over else {}))).sum().backward()
+        assert torch.equal(x.as_subclass(torch.Tensor), 2 * start)
+        gradients.append(start.grad)
+    assert torch.equal(*gradients)
+    # Nobody reads the result of such a call, so that it cannot go elsewhere.
+    with pytest.raises(RuntimeError, match="out="):
+        torch.exp(x, out=x)
+
+
 def test_what_another_pack_has_hung_on_a_block_is_there_again(sd1: Loaded) -> None:
     from textual_inversion.nodes.host.gradients import raw_output
     from textual_inversion.trainer.just_in_time import blocks_of, checkpointed

@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from support.counted import FULL_SIZE, LARGE, LiveBytes, network, step_bytes, text_encoders
+from support.counted import (
+    FULL_SIZE,
+    GB,
+    LARGE,
+    LiveBytes,
+    chosen_on_cards,
+    half_precision,
+    network,
+    step_bytes,
+    text_encoders,
+)
 from support.families import FAMILIES, build, text_encoder
 from support.loaded import executing
+from support.paths import ROOT
 from support.short_runs import learn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-GB = 1 << 30
 
 
 @pytest.mark.parametrize(
@@ -43,7 +52,7 @@ def test_plan(
     wide: bool,
 ) -> None:
     """Of a network that takes a gigabyte for each picture, and text encoders for their copies."""
-    from textual_inversion.nodes.host.memory import PLAIN, Weights, plan
+    from textual_inversion.trainer.memory import PLAIN, Weights, plan
 
     capacity = None if room is None else room + 6 * GB
     network, text = Weights(stored=4 * GB, copies=copies), Weights(stored=2 * GB, copies=GB)
@@ -58,12 +67,12 @@ def test_plan(
     ("capacity", "unpacked", "comes", "at_once", "staying"),
     [
         (16 * GB, 0, False, 4, 0),
-        (8 * GB, 0, True, 4, 8 * GB - 3 * GB - 16 * GB // 32),  # some stay
-        (3 * GB + GB // 4, 0, True, 2, 0),  # nearly all come, and half of the batch at once
+        (8 * GB, 0, True, 4, 8 * GB - 3 * GB - 20 * GB // 32),  # some stay
+        (3 * GB + 3 * GB // 8, 0, True, 2, 0),  # nearly all come, and half of the batch at once
         (1, 0, True, 1, 0),  # too little: the host says so
         (None, 6 * GB, True, 4, 0),  # on a CPU nothing is there twice
         (24 * GB, 6 * GB, False, 4, 0),
-        (12 * GB, 6 * GB, True, 4, 12 * GB - 3 * GB - 16 * GB // 32),
+        (12 * GB, 6 * GB, True, 4, 12 * GB - 3 * GB - 20 * GB // 32),
     ],
 )
 def test_what_does_not_fit_comes_just_in_time(
@@ -75,7 +84,7 @@ def test_what_does_not_fit_comes_just_in_time(
     staying: int,
 ) -> None:
     """Of ten blocks of one gigabyte, and one gigabyte outside of them."""
-    from textual_inversion.nodes.host.memory import PLAIN, Weights, plan, told
+    from textual_inversion.trainer.memory import PLAIN, Weights, plan, told
 
     network = Weights(11 * GB - unpacked // 2, unpacked, unpacked, GB, [GB] * 10)
     found = plan(GB // PLAIN, capacity, 4, False, network, Weights())
@@ -93,7 +102,7 @@ def test_a_step_takes_what_is_reckoned(
 ) -> None:
     """One picture through a network of full size in half precision, as on a GPU."""
     import comfy.model_management
-    from textual_inversion.nodes.host.memory import Weights, plan
+    from textual_inversion.trainer.memory import Weights, plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
@@ -115,17 +124,20 @@ def test_what_is_there_at_once_when_all_blocks_come_just_in_time(
 ) -> None:
     """Gigabytes of weights and inner values of one picture; what is reckoned with is enough."""
     import comfy.model_management
-    from textual_inversion.nodes.host.memory import Weights, plan, weights_of
+    from textual_inversion.nodes.host.memory import weights_of
+    from textual_inversion.trainer.memory import Weights, plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = {**FULL_SIZE, **LARGE}[name]
-    dtype = torch.float16 if full.config.startswith(("SD1", "SDXL")) else torch.bfloat16
+    dtype = half_precision(full)
     base = network(full, dtype)
     sampling = int(base.memory_required([1, *full.latents]))
     weights, text = weights_of(base, dtype), weights_of(text_encoders(full), torch.float32)
     needed = plan(sampling, 1, 1, False, weights, Weights()).needed
-    assert step_bytes(base, full, dtype, just_in_time=True) < needed
+    assert 1.2 * step_bytes(base, full, dtype, just_in_time=True) < needed
     assert plan(sampling, 1, 1, False, weights, text).needed <= most * GB
+    # What the docs say; python benchmarks/memory_table.py writes it.
+    assert chosen_on_cards(name, base) in (ROOT / "docs" / "hardware.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +152,8 @@ def test_common_cards(
 ) -> None:
     """One picture at a time fits, for SDXL with checkpointing."""
     import comfy.model_management
-    from textual_inversion.nodes.host.memory import Weights, plan, weights_of
+    from textual_inversion.nodes.host.memory import weights_of
+    from textual_inversion.trainer.memory import Weights, plan
 
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     full = FULL_SIZE[name]
@@ -201,8 +214,8 @@ def test_what_is_reserved_for_dynamic_vram_is_not_taken_for_a_step(
     host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There the host reckons with a gigabyte more for each picture that it samples."""
-    from textual_inversion.nodes.host import memory as budget
     from textual_inversion.nodes.host import model as adapter
+    from textual_inversion.trainer import memory as budget
 
     loaded = build("sd1", tmp_path, tmp_path)
     sampling = loaded.model.memory_required([1, 4, 64, 64])

@@ -120,6 +120,26 @@ LARGE = {
 }  # fmt: skip
 
 
+TITLES = {
+    "sd1-512": "Stable Diffusion 1",
+    "sdxl-1024": "SDXL",
+    "sd3.5-medium-1024": "Stable Diffusion 3.5 medium",
+    "z-image-1024": "Z-Image",
+    "chroma-1024": "Chroma",
+    "flux-1024": "Flux.1",
+    "qwen-image-1024": "Qwen-Image",
+}
+"""What people call them, from the smallest to the largest."""
+
+CARDS = (4, 6, 8, 12, 16, 24, 48)
+"""Common sizes of GPUs' memory, in GB."""
+
+FREE = 0.93
+"""How much of it is for us: other programs and the desktop have the rest."""
+
+GB = 1 << 30
+
+
 class LiveBytes(TorchDispatchMode):
     """Adds up what is allocated while it is open, and takes off what is freed.
 
@@ -196,6 +216,42 @@ def text_encoders(full: FullSize) -> nn.Module:
         encoder = getattr(importlib.import_module(module), kind)
         made.add_module(kind, encoder(device="meta", dtype=torch.float16))
     return made
+
+
+def half_precision(full: FullSize) -> torch.dtype:
+    """In which the host computes such a network on a GPU."""
+    return torch.float16 if full.config in ("SD15", "SDXL") else torch.bfloat16
+
+
+def chosen_on_cards(name: str, base: Any) -> str:
+    """What the budget chooses on each card for one picture: a line of the table in the docs.
+
+    Args:
+        name: one of `TITLES`.
+        base: its network, from `network`.
+    """
+    from textual_inversion.nodes.host.memory import weights_of
+    from textual_inversion.trainer.memory import plan
+
+    full = {**FULL_SIZE, **LARGE}[name]
+    own = weights_of(base, half_precision(full))
+    text = weights_of(text_encoders(full), torch.float32)
+    sampling = int(base.memory_required([1, *full.latents]))
+    blocks = sum(own.blocks) + sum(text.blocks)
+    cells = []
+    for card in CARDS:
+        room = int(FREE * card * GB)
+        budget = plan(sampling, room, 1, False, own, text)
+        if not budget.just_in_time:
+            cells.append("stay ¹" if budget.checkpointing else "stay")
+        elif budget.needed > room:
+            cells.append("–")
+        else:
+            cells.append(f"{100 * (1 - budget.staying / blocks):.0f} %")
+    stored = (own.stored + text.stored) / GB
+    least = plan(sampling, 1, 1, False, own, text).needed / GB
+    first = [TITLES[name], name.rpartition("-")[2], f"{stored:.3g} GB", f"{least:.1f} GB"]
+    return f"| {' | '.join(first + cells)} |"
 
 
 def step_bytes(

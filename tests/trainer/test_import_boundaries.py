@@ -12,7 +12,7 @@ import pytest
 from support.paths import ROOT
 
 LAYERS = (
-    {"errors", "version", "just_in_time", "picture_structure"},
+    {"errors", "version", "just_in_time", "memory", "picture_structure"},
     {"prompts", "model"},
     {"embeddings"},
     {"methods"},

@@ -128,8 +128,8 @@ def test_some_stay_and_some_come(network: Network) -> None:
 
 @pytest.mark.parametrize("back", [False, True])
 def test_after_an_error_all_is_as_it_was(network: Network, back: bool) -> None:
-    """On the way there, and on the way back."""
-    calls = []
+    """On the way there, and on the way back; also for the next run, while the error is kept."""
+    wanted, calls = gradient(network), []
 
     def fails(*_: object) -> None:
         calls.append(1)
@@ -139,11 +139,14 @@ def test_after_an_error_all_is_as_it_was(network: Network, back: bool) -> None:
     hook = network.blocks[2].inner.register_forward_hook(fails)
     with (
         unchanged(network),
-        pytest.raises(KeyError),
+        pytest.raises(KeyError) as kept,
         JustInTime(torch.device("cpu")).over(network.blocks, Coming()),
     ):
         gradient(network)
     hook.remove()
+    with JustInTime(torch.device("cpu")).over(network.blocks, Coming()):
+        assert torch.equal(gradient(network), wanted)
+    assert "broken" in str(kept.value)
 
 
 def test_blocks_are_the_outermost_of_lists(network: Network) -> None:

@@ -50,7 +50,7 @@ _GROUP_OF: Mapping[str, str] = {
     **dict.fromkeys(("resolution", "flip", "alpha", "zoom", "buckets", "unlike_weight"), PICTURES),
     **dict.fromkeys(("learn", "templates", "shuffle_tags", "drop_tags"), PROMPTS),
     **dict.fromkeys(("name", "keep", "previews", "preview_every", "save_every"), OUTPUT),
-    "checkpointing": MACHINE,
+    **dict.fromkeys(("checkpointing", "memory"), MACHINE),
 }
 """Setting -> its group; all others are about learning."""
 
@@ -109,8 +109,8 @@ def add_machine(parser: CommandParser) -> None:
     machine.add_argument(
         "--offload",
         action="store_true",
-        help="Keep the weights off the GPU: they come to it block by block, which needs the least "
-        "memory, takes longer and learns the same.",
+        help="Keep all weights off the GPU, whether there is room or not: they come to it block by "
+        "block, which needs the least memory, takes longer and learns the same.",
     )
 
 
@@ -140,8 +140,6 @@ def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = T
             if not named:
                 continue
             option |= {"required": True, "help": choice.help}
-        elif field.name == "memory":
-            continue  # ComfyUI's: here, --offload says all
         names = [*_SHORT.get(field.name, []), "--" + field.name.replace("_", "-")]
         group = parser.titled(_GROUP_OF.get(field.name, LEARNING))
         action = group.add_argument(*names, **option)
@@ -244,6 +242,9 @@ def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersMode
             options.config,
             checkpointing=settings.checkpointing,
             offload=options.offload,
+            memory=settings.memory_bytes,
+            batch_size=settings.batch_size,
+            resolution=settings.resolution,
         )
 
 

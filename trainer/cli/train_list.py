@@ -88,7 +88,8 @@ def _run_list(parser: CommandParser, options: argparse.Namespace) -> int:
         return 0
     longest = max((e.settings.name for e in waiting), key=lambda name: len(name.encode()))
     try_folder(options.output, f"{longest}{INTERRUPTED_ENDING}{FORMATS[options.format].suffix}")
-    model = load_model(options, waiting[0].settings)
+    every = [entry.settings for entry in waiting]
+    model = load_model(options, max(every, key=lambda one: one.batch_size * one.resolution**2))
     refuse_unwritable(model, options.format)
     with joined(model.device) as processes:
         # The first process decides, because the others may see files that it has just written.

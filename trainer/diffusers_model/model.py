@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files.checkpoint_hash import known_hash
 from ..model import NoiseSchedule, Parameterization, TextEncoder, TextStates, TokenizedPrompt
 from .loading import load_parts
+from .offloading import budget_for
 from .offloading import offload as offload_blocks
 from .text import DiffusersConditioning, PromptEncoder
 
@@ -44,6 +45,9 @@ class DiffusersModel:
         checkpointing: compute inner values twice instead of keeping them.
         offload: the device on which blocks compute, with weights that stay where they are and come
             when they do; checkpointing is on then.
+        staying: bytes of the blocks that go there for good all the same.
+        pictures_at_once: see `FrozenModel`.
+        notes: see `FrozenModel`.
 
     Raises:
         InputError: the parts are of a kind that cannot be trained on.
@@ -60,20 +64,23 @@ class DiffusersModel:
         name: str = "",
         checkpointing: bool = False,
         offload: torch.device | None = None,
+        staying: int = 0,
+        pictures_at_once: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.parameterization: Parameterization = _parameterization(scheduler)
         self.schedule = NoiseSchedule.from_alphas_cumprod(scheduler.alphas_cumprod)
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.compute_dtype: torch.dtype = unet.dtype
         self.device: torch.device = offload or unet.device
-        self.pictures_at_once: int | None = None
-        self.notes: Sequence[str] = ()
+        self.pictures_at_once = pictures_at_once
+        self.notes = notes
         self._unet, self._vae = unet, vae
         for part in (unet, vae, *text_encoders):
             part.requires_grad_(False).eval()
         if offload:
             checkpointing = False  # each block has its own
-            self._offloaded = offload_blocks(unet, text_encoders, offload)
+            self._offloaded = offload_blocks(unet, text_encoders, offload, staying)
         self._text = PromptEncoder(text_encoders, tokenizers, self.device, checkpointing)
         self.text_encoders: Sequence[TextEncoder] = self._text.described
         _refuse_other_kinds(unet, text_encoders)
@@ -106,6 +113,9 @@ class DiffusersModel:
         *,
         checkpointing: bool = False,
         offload: bool = False,
+        memory: int | None = None,
+        batch_size: int = 1,
+        resolution: int = 512,
     ) -> DiffusersModel:
         """Load a diffusers folder, or one SD1, SD2 or SDXL file of weights.
 
@@ -115,15 +125,33 @@ class DiffusersModel:
             dtype: of the U-Net; encoders and VAE are kept in float32.
             config: for a file, a diffusers folder of the same family (weights are not
                 needed) from which the configuration is taken instead of from the hub.
-            checkpointing: see the class.
-            offload: keep the weights of U-Net and text encoders off the device, see the class.
+            checkpointing: see the class; turned on by itself where memory is short.
+            offload: keep the weights of all blocks of U-Net and text encoders off the device;
+                without it, of as many as memory makes necessary.
+            memory: bytes that training may take at most; None for all that a GPU has free.
+            batch_size: of a step, to fit it into memory.
+            resolution: of the pictures, likewise.
 
         Raises:
             InputError: diffusers is not installed, or this cannot be loaded or trained on.
         """
         parts = load_parts(Path(path), dtype, config)
+        device = torch.device(device)
         parts.vae.to(device)
-        for part in () if offload else (parts.unet, *parts.text_encoders):
+        capacity = memory
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            capacity = free if memory is None else min(free, memory)
+        budget, note = budget_for(
+            parts.unet,
+            parts.text_encoders,
+            capacity,
+            batch_size=batch_size,
+            resolution=resolution,
+            checkpointing=checkpointing,
+            offload=offload,
+        )
+        for part in () if budget.just_in_time else (parts.unet, *parts.text_encoders):
             part.to(device)
         return cls(
             parts.unet,
@@ -132,8 +160,11 @@ class DiffusersModel:
             parts.tokenizers,
             parts.scheduler,
             name=Path(path).name,
-            checkpointing=checkpointing,
-            offload=torch.device(device) if offload else None,
+            checkpointing=budget.checkpointing,
+            offload=device if budget.just_in_time else None,
+            staying=budget.staying,
+            pictures_at_once=budget.at_once if budget.at_once < batch_size else None,
+            notes=[note] if note else [],
         )
 
     def tokenize(self, prompt: str, num_vectors: int) -> TokenizedPrompt:

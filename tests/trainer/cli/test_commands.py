@@ -56,9 +56,6 @@ def test_short_help_and_all_of_it(command: str, capsys) -> None:
         option = f"--{field.name.replace('_', '-')}"
         if field.name == "name" and command == "train-list":
             continue
-        if field.name == "memory":  # of ComfyUI; a command has --offload
-            assert option not in full
-            continue
         assert f"{option} " in full or f"{option}\n" in full or f"{option}," in full
         assert (f"  {option} " in short) <= (not choice.advanced)
 

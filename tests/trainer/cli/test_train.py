@@ -137,13 +137,30 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
     return seen
 
 
-def test_offloading_learns_the_same(options, tmp_path: Path) -> None:
-    words = []
-    for more in ([], ["--offload"]):
-        options["--output"] = tmp_path / f"{len(more)}"
+def test_offloading_learns_the_same(options, tmp_path: Path, capsys) -> None:
+    """Of all blocks, or of those for which there is no room, which is told; none without a limit.
+
+    The tiny model is 200 kB.
+    """
+    words, told = [], []
+    for more in ([], ["--offload"], ["--memory", "0.0001"], ["--memory", "1"]):
+        options["--output"] = tmp_path / "-".join(["words", *more])
         assert cli.main(arguments(options, *more)) == 0
         words.append(read_embedding(options["--output"] / "my-toy.safetensors").vectors["clip_l"])
-    torch.testing.assert_close(*words)
+        lines = capsys.readouterr().err.splitlines()
+        told.append([line.partition(": ")[2] for line in lines if line.startswith("Memory")])
+    print(told)
+    assert not told[0]
+    assert [len(lines) for lines in told[1:]] == [1, 1, 1]
+    assert "block by block" in told[2][0]
+    assert "all of them stay" in told[3][0]
+    for other in words[1:]:
+        torch.testing.assert_close(other, words[0])
+
+
+def test_a_limit_of_memory_that_is_no_number_is_refused(options, capsys) -> None:
+    assert cli.main(arguments(options, "--memory", "much")) == 2
+    assert "--memory is “much”: write auto, or a number of GB such as 8." in capsys.readouterr().err
 
 
 def test_every_setting_reaches_the_run(options, tmp_path: Path, monkeypatch) -> None:

@@ -137,6 +137,26 @@ def test_offloading_gives_the_same_gradient(any_family: TinyParts) -> None:
         torch.testing.assert_close(gradients[1][key], gradient)
 
 
+def test_offloaded_blocks_for_which_there_is_room_stay(any_family: TinyParts) -> None:
+    """None, some or all; the others come, and the gradient is the same."""
+    gradients, own = [], []
+    for staying in (0, 150_000, 1 << 30):
+        parts = copy.deepcopy(any_family)
+        before = [p for part in (parts.unet, *parts.text_encoders) for p in part.parameters()]
+        model = parts.model(offload=torch.device("cpu:0"), staying=staying)
+        after = [p for part in (parts.unet, *parts.text_encoders) for p in part.parameters()]
+        own.append(sum(one is other for one, other in zip(before, after, strict=True)))
+        vectors = {k: v.requires_grad_() for k, v in any_family.vectors().items()}
+        conditioning = model.encode_prompts([model.tokenize(PROMPT, 2)], vectors)
+        noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        model.predict(noisy, torch.tensor([300]), conditioning).square().mean().backward()
+        gradients.append({key: rows.grad for key, rows in vectors.items()})
+    assert own[0] > own[1] > own[2] == 0
+    for found in gradients[1:]:
+        for key, gradient in gradients[0].items():
+            torch.testing.assert_close(found[key], gradient)
+
+
 def test_training_changes_no_weight_and_leaves_no_gradient(any_family: TinyParts) -> None:
     before = hashes(any_family)
     chosen = Settings(init_words="toy cat", num_vectors=2, resolution=64, steps=3, batch_size=2)

@@ -27,7 +27,7 @@ from torch import Tensor
 from ...trainer.embeddings.metadata import describe_model
 from ...trainer.errors import InputError
 from ...trainer.files.checkpoint_hash import known_hash
-from ...trainer.model import Parameterization, TextEncoder, TextStates
+from ...trainer.model import USUAL_GUIDANCE, Parameterization, TextEncoder, TextStates
 from .encoding import encode_prompts
 from .errors import explained
 from .gradients import raw_output, training_flag
@@ -99,6 +99,8 @@ class HostModel:
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
         self.pictures_at_once = self._budget.at_once
         note = told(self._budget, self._capacity, network, text)
+        # Only our own tiny model says so; what the host knows of others does not tell.
+        self.guidance: float = getattr(self._base.model_config, "guidance", USUAL_GUIDANCE)
         self.notes: Sequence[str] = [note] if note else []
         for line in self.notes:
             logging.info("Textual inversion: %s", line)

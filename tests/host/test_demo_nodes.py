@@ -120,7 +120,7 @@ def test_a_word_draws_the_same_here_and_there(
         pictures = [
             sample_through(
                 model, "a photo of a [name] on a white background", word.vectors,
-                latent_shape=(4, 16, 16), seed=3, steps=10, guidance=GUIDANCE,
+                latent_shape=(4, 16, 16), seed=3, steps=10,
             )
             for model in (ours, tiny_model())
         ]  # fmt: skip

@@ -99,8 +99,10 @@ class HostModel:
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
         self.pictures_at_once = self._budget.at_once
         note = told(self._budget, self._capacity, network, text)
-        # Only our own tiny model says so; what the host knows of others does not tell.
-        self.guidance: float = getattr(self._base.model_config, "guidance", USUAL_GUIDANCE)
+        # Only our own tiny model says so. Of its type, because the host's configurations answer
+        # None for what they do not have, with a warning.
+        config = type(self._base.model_config)
+        self.guidance: float = getattr(config, "guidance", USUAL_GUIDANCE)
         self.notes: Sequence[str] = [note] if note else []
         for line in self.notes:
             logging.info("Textual inversion: %s", line)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (arXiv 2207.12598), and what keeps it from washing pictures out."""
+"""Classifier-free guidance (arXiv 2207.12598), and what takes too much contrast off again."""
 
 from __future__ import annotations
 

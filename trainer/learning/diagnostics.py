@@ -35,7 +35,7 @@ ENOUGH = 5
 """Evaluations from which a trend can be told."""
 
 
-FIRST_EVALUATION, EVENLY = 5, 400
+FIRST_EVALUATION, EVENLY = 5, 500
 """A run without a length makes its first evaluation after the one number of steps, and as many as
 are asked for until the other. With 20 of them they cost less than a tenth of a run that ends soon.
 """

@@ -56,12 +56,10 @@ def _run(options: argparse.Namespace) -> int:
     settings = lesson_settings(options.concept, **changes)
     model = tiny_model()
     run = []
-    with tqdm(
-        total=settings.steps, unit="step", desc="learning a word", disable=options.quiet
-    ) as bar:
+    with tqdm(unit="step", desc="learning a word", disable=options.quiet) as bar:
         for progress in learn(model, settings):
             run.append(progress)
-            bar.total = progress.end[1]
+            bar.total = progress.expected
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
             bar.update()
     print("Drawing and measuring …")

@@ -15,8 +15,8 @@ from PIL import Image
 from .captions import OBJECT_TEMPLATES, PLACE_PHRASES, noun_phrase, setting
 from .concepts import training_scene
 from .estimator import read
-from .model import MODEL_FILE, TinyModel, load_model
-from .sampling import GUIDANCE, STEPS, sample
+from .model import GUIDANCE, MODEL_FILE, TinyModel, load_model
+from .sampling import STEPS, sample
 from .world import Scene, colour_name
 
 

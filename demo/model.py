@@ -36,6 +36,10 @@ LATENT_SCALE = 0.18215
 LATENT_SIZE = 16
 LATENT_CHANNELS = 4
 
+GUIDANCE = 3.0
+"""The scale of classifier-free guidance with which pictures come nearest to what a word has learned
+(`benchmarks/learning/drawing.py`)."""
+
 TEXT_WIDTH = 96
 TEXT_CONFIG: dict[str, Any] = {
     "hidden_size": TEXT_WIDTH,

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .model import LATENT_CHANNELS, LATENT_SIZE, TinyModel, new_scheduler
+from .model import GUIDANCE, LATENT_CHANNELS, LATENT_SIZE, TinyModel, new_scheduler
 from .vocabulary import LENGTH
 
 STEPS = 25
-GUIDANCE = 4.0
 
 
 def encode_prompts(model: TinyModel, prompts: Sequence[str]) -> torch.Tensor:

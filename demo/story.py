@@ -22,8 +22,8 @@ from ..trainer.settings import Settings
 from .concepts import CONCEPTS
 from .lesson import captioned_pictures
 from .measure import Asked, Measured, contexts, measure, wordings
-from .model import LATENT_CHANNELS, LATENT_SIZE, load_model
-from .sampling import GUIDANCE, STEPS
+from .model import GUIDANCE, LATENT_CHANNELS, LATENT_SIZE, load_model
+from .sampling import STEPS
 from .world import PIXELS
 
 CONTEXTS = 20
@@ -70,7 +70,7 @@ def tiny_model() -> DiffusersModel:
         ) from error
     return DiffusersModel(
         parts.unet, parts.vae, [parts.text_encoder], [parts.tokenizer], parts.scheduler,
-        name="tiny-demo",
+        name="tiny-demo", guidance=GUIDANCE,
     )  # fmt: skip
 
 
@@ -116,7 +116,6 @@ def draw_all(
             latent_shape=(LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE),
             seed=number,
             steps=STEPS,
-            guidance=GUIDANCE,
         )
         for number, one in enumerate(asked)
     ]

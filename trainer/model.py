@@ -25,6 +25,9 @@ Parameterization = Literal["epsilon", "v_prediction", "flow"]
 TokenizedPrompt = Any
 """A prompt tokenised by the model, with places kept for the word's vectors."""
 
+USUAL_GUIDANCE = 7.0
+"""The scale of classifier-free guidance that Stable Diffusion is usually drawn with."""
+
 Conditioning = Any
 """Whatever the model's `predict` takes as its encoded prompts."""
 
@@ -157,6 +160,10 @@ class FrozenModel(Protocol):
     @property
     def pictures_at_once(self) -> int | None:
         """How many pictures of a batch memory holds at once; None for any number."""
+
+    @property
+    def guidance(self) -> float:
+        """The scale of classifier-free guidance that suits it, to draw previews with."""
 
     @property
     def notes(self) -> Sequence[str]:

@@ -1,26 +1,31 @@
 """How far a word comes where gradients are noisy, as those of large models seem to be.
 
     python benchmarks/learning/noisy.py [--output noisy.jsonl] [--ways anytime cosine]
-        [--concepts NAME ...] [--seeds 0] [--noises 1.0 0.3 0.1] [--steps 125 400 1000]
+        [--concepts NAME ...] [--seeds 0] [--noises 1.0 0.3 0.1] [--steps 125 400 1000 2000]
+        [--batch 4]
 
 Noise is added to the gradient of the tiny model's vectors, so that a step at the start of a run has
 a given signal over noise (0 adds none). Each line of the output is one run, with captions: the
 share of the way that it has come, after each number of steps, to the word of a long run without
-that noise and with the same settings; what it thought was left; and where each `patience` would
-have ended it. A run without a length is made once, a cosine once for each number of steps. Runs
-that are in the file are not made again. Prints a table, in which the limit is what averaging N
+that noise and with the same settings; the same along that way alone, without what strays from it at
+a right angle; what it thought was left; and where each `patience` would have ended it. A run
+without a length is made once, a cosine once for each number of steps. Where most of the noise is
+added, steps of one picture show the same in less than half of the time (`--batch 1`). Runs that are
+in the file are not made again. Prints a table, in which the limit is what averaging N
 noisy gradients can tell at best: 1 − 1 / (s/n · √N).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +36,7 @@ from run import Job, lesson, settings_of, tiny_model
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
+from over_noise import at_the_start as in_radians
 from results import read_rows
 
 RESULTS = Path(__file__).with_name("noisy.jsonl")
@@ -38,8 +44,20 @@ WAYS: Mapping[str, Mapping[str, Any]] = {"anytime": {}, "cosine": COSINE}
 LONG = 500
 """Steps of the run without noise."""
 
+USUAL = 4
+"""Pictures in a step."""
+
 BATCHES = 32
-"""Batches of 4 pictures from which signal and noise at the start are measured."""
+"""Batches from which signal and noise at the start are measured."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned: the concept, the seed of all that is random, and pictures in a step."""
+
+    concept: str
+    seed: int
+    batch: int
 
 
 class NoisyGradients:
@@ -75,40 +93,34 @@ class NoisyGradients:
         return gradient + self._size / math.sqrt(parts) * noise / noise.norm(dim=-1, keepdim=True)
 
 
-def steps_of(way: str, concept: str, seed: int, steps: int, noise: float) -> Iterator[Any]:
-    """Train; noise is the norm of what is added to each gradient."""
-    from textual_inversion.trainer.learning.loop import train
+def settings_for(given: Lesson, steps: int, changes: Mapping[str, Any]) -> Any:
+    """The settings of a run that does not end by itself."""
     from textual_inversion.trainer.settings import Settings
 
-    values = settings_of(Method(), Job("", concept, seed, 4 * steps))
-    settings = Settings(**{**values, **WAYS[way], "evaluations": 0, "patience": "none"})
-    model: Any = NoisyGradients(tiny_model("cpu"), noise, seed)
-    return train(model, lesson(concept, seed, captions=True), settings)
+    values = settings_of(Method(), Job("", given.concept, given.seed, 0))
+    own = {"steps": steps, "batch_size": given.batch, "evaluations": 0, "patience": "none"}
+    return Settings(**{**values, **changes, **own})
+
+
+def steps_of(way: str, given: Lesson, steps: int, noise: float) -> Iterator[Any]:
+    """Train; noise is the norm of what is added to each gradient."""
+    from textual_inversion.trainer.learning.loop import train
+
+    model: Any = NoisyGradients(tiny_model("cpu"), noise, given.seed)
+    pictures = lesson(given.concept, given.seed, captions=True)
+    return train(model, pictures, settings_for(given, steps, WAYS[way]))
 
 
 @cache
-def at_the_start(concept: str, seed: int) -> tuple[float, float]:
+def at_the_start(given: Lesson) -> tuple[float, float]:
     """Signal and noise of the first step's gradient: the part that turns the vector."""
-    from textual_inversion.trainer.learning.distributed import ALONE
-    from textual_inversion.trainer.learning.losses import StepLosses
     from textual_inversion.trainer.learning.objectives import Word
-    from textual_inversion.trainer.methods.signal import turning
-    from textual_inversion.trainer.settings import Settings
 
-    model, pictures = tiny_model("cpu"), lesson(concept, seed, captions=True)
-    settings = Settings(**settings_of(Method(), Job("", concept, seed, 4)))
-    losses = StepLosses(model, pictures, settings, Word(), ALONE)
-    found = []
-    for step in range(BATCHES):
-        rows = {k: r.requires_grad_() for k, r in Word().initial(model, settings, None).items()}
-        for loss in losses.losses(100_000 + step, rows, rows):
-            loss.backward()
-        (only,) = rows.values()
-        found.append(turning(only.grad, only.detach()))
-    gradients = torch.stack(found)
-    mean, square = gradients.mean(0).square().sum(), gradients.square().sum((1, 2)).mean()
-    signal = (mean * BATCHES - square) / (BATCHES - 1)
-    return float(signal.clamp_min(0).sqrt()), float((square - signal).sqrt())
+    model, settings = tiny_model("cpu"), settings_for(given, 1, {})
+    pictures = lesson(given.concept, given.seed, captions=True)
+    signal, noise = in_radians(model, pictures, settings, BATCHES)
+    (only,) = Word().initial(model, settings, None).values()
+    return signal / float(only.norm()), noise / float(only.norm())
 
 
 def angle(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -117,40 +129,54 @@ def angle(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return float(torch.nn.functional.cosine_similarity(first, second).clamp(-1, 1).acos())
 
 
-@cache
-def long_run(way: str, concept: str, seed: int, steps: int) -> tuple[Any, float]:
-    """The word of a run without noise, and how far it is from the start."""
-    from textual_inversion.trainer.learning.objectives import Word
-    from textual_inversion.trainer.settings import Settings
+def along(start: Mapping[str, Tensor], word: Mapping[str, Tensor], goal: Any) -> float:
+    """The share of the way on the circle through start and goal: 1 abreast of the goal."""
+    (one,), (here,), (end,) = start.values(), word.values(), goal.values()
+    first = torch.nn.functional.normalize(one)
+    across = torch.nn.functional.normalize(end - (end * first).sum() * first)
+    return math.atan2(float((here * across).sum()), float((here * first).sum())) / angle(
+        start, goal
+    )
 
-    *_, progress = steps_of(way, concept, seed, steps, 0.0)
-    settings = Settings(**settings_of(Method(), Job("", concept, seed, 4)))
-    start = Word().initial(tiny_model("cpu"), settings, None)
-    return progress.last.vectors, angle(start, progress.last.vectors)
+
+@cache
+def long_run(way: str, given: Lesson, steps: int) -> tuple[Any, Any]:
+    """Where a run begins, and the word to which it comes without noise."""
+    from textual_inversion.trainer.learning.objectives import Word
+
+    # By the usual batches: what is asked is where it goes, not how.
+    usual = replace(given, batch=USUAL)
+    *_, progress = steps_of(way, usual, steps, 0.0)
+    start = Word().initial(tiny_model("cpu"), settings_for(given, 1, {}), None)
+    return start, progress.last.vectors
 
 
 def measured(
-    way: str, concept: str, seed: int, over_noise: float, marks: Sequence[int]
+    way: str, given: Lesson, over_noise: float, marks: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """The lines of a way at one noise: one, or one for each number of steps."""
     from textual_inversion.trainer.methods.settling import PATIENCE
 
-    signal, own = at_the_start(concept, seed)
+    signal, own = at_the_start(given)
     wanted = signal / over_noise if over_noise else 0.0
     noise = math.sqrt(max(0.0, wanted**2 - own**2))
-    goal, whole = long_run(way, concept, seed, LONG)
+    start, goal = long_run(way, given, LONG)
+    whole = angle(start, goal)
     for lengths in [[m] for m in marks] if way == "cosine" else [list(marks)]:
         row: dict[str, Any] = {
-            "way": way, "concept": concept, "seed": seed, "noise": over_noise,
-            "signal": signal, "own_noise": own, "share": {}, "left": {}, "ends": {},
+            "way": way, **asdict(given), "noise": over_noise, "signal": signal, "own_noise": own,
+            "share": {}, "along": {}, "left": {}, "over_noise": {}, "ends": {},
         }  # fmt: skip
-        for progress in steps_of(way, concept, seed, max(lengths), noise):
+        for progress in steps_of(way, given, max(lengths), noise):
             for patience, worth in PATIENCE.items():
                 if worth and progress.estimate.is_enough(progress.step, patience):
                     row["ends"].setdefault(patience, progress.step)
-            if progress.step in lengths:
-                row["share"][progress.step] = 1 - angle(progress.last.vectors, goal) / whole
-                row["left"][progress.step] = progress.estimate.left
+            step, word, estimate = progress.step, progress.last.vectors, progress.estimate
+            if step in lengths:
+                row["share"][step] = 1 - angle(word, goal) / whole
+                row["along"][step] = along(start, word, goal)
+                row["left"][step] = estimate.left
+                row["over_noise"][step] = estimate.over_noise
         yield row
 
 
@@ -160,15 +186,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         for steps in row["share"]:
             groups[row["way"], row["noise"], steps].append(row)
-    lines = ["| s/n | steps | way | runs | share of the way | estimated | limit |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = ["| s/n | steps | way | runs | share of the way | along it | estimated | limit |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for way, noise, steps in sorted(groups, key=lambda key: (-key[1], int(key[2]), key[0])):
         found = groups[way, noise, steps]
         share = statistics.mean(row["share"][steps] for row in found)
         guess = 1 - statistics.mean(row["left"][steps] for row in found)
         limit = f"{max(0, 1 - 1 / (noise * int(steps) ** 0.5)):.2f}" if noise else ""
         told = f"{guess:.2f}" if way == "anytime" else ""
-        cells = [str(noise or "own"), steps, way, str(len(found)), f"{share:.2f}", told, limit]
+        ahead = [row["along"][steps] for row in found if "along" in row]
+        abreast = f"{statistics.mean(ahead):.2f}" if ahead else ""
+        cells = [str(noise or "own"), steps, way, str(len(found)), f"{share:.2f}", abreast]
+        cells += [told, limit]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -183,22 +212,24 @@ def main() -> None:
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--noises", nargs="+", type=float, default=[1.0, 0.3, 0.1])
-    parser.add_argument("--steps", nargs="+", type=int, default=[125, 400, 1000])
+    parser.add_argument("--steps", nargs="+", type=int, default=[125, 400, 1000, 2000])
+    parser.add_argument("--batch", type=int, default=USUAL, help="pictures in a step")
     options = parser.parse_args()
     rows = read_rows(options.output)
-    done = {(r["way"], r["concept"], r["seed"], r["noise"]) for r in rows}
-    for seed in options.seeds:
-        for concept in options.concepts:
-            for noise in options.noises:
-                for way in options.ways:
-                    if (way, concept, seed, noise) in done:
-                        continue
-                    with options.output.open("a") as file:
-                        for row in measured(way, concept, seed, noise, options.steps):
-                            rows.append(json.loads(json.dumps(row)))
-                            file.write(json.dumps(row) + "\n")
-                            file.flush()
-                            print(json.dumps(row))
+    done = {
+        (r["way"], Lesson(r["concept"], r["seed"], r.get("batch", USUAL)), r["noise"]) for r in rows
+    }
+    chosen = itertools.product(options.seeds, options.concepts, options.noises, options.ways)
+    for seed, concept, noise, way in chosen:
+        given = Lesson(concept, seed, options.batch)
+        if (way, given, noise) in done:
+            continue
+        with options.output.open("a") as file:
+            for row in measured(way, given, noise, options.steps):
+                rows.append(json.loads(json.dumps(row)))
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                print(json.dumps(row), flush=True)
     print(table(rows))
 
 

@@ -278,13 +278,35 @@ def plot(rows: Rows, methods: Sequence[str], path: Path) -> None:
         figure.savefig(path, metadata={"Date": None})
 
 
+def others() -> list[str]:
+    """The tables of the other scripts, of those that have results."""
+    import drawing
+    import ends
+    import noisy
+
+    titles = {
+        ends: "Where each `patience` ends a run, beside the step at which its word was nearest of "
+        "all that were looked at (10 pictures each; the ratio is a median).",
+        noisy: "Noise added to gradients: the share of the way to the word of a long run without "
+        "it, what the run itself took that share for, and the limit of averages.",
+        drawing: "How a word is drawn (`drawing.py`): likeness error by guidance and by how far "
+        "guided predictions are rescaled; 8 pictures each.",
+    }
+    return [
+        f"{title}\n\n{module.table(rows)}"
+        for module, title in titles.items()
+        if (rows := read_rows(module.RESULTS))
+    ]
+
+
 def main() -> None:
     """Print the tables and write the plot."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path, nargs="?")
     options = parser.parse_args()
     rows = read_rows(options.results or RESULTS)
-    figures = "\n\n".join(part(rows) for part in (table, ending, bars, changes, ablation))
+    parts = [part(rows) for part in (table, ending, bars, changes, ablation)]
+    figures = "\n\n".join([*parts, *others()])
     print(figures)
     if not options.results:
         fill(HERE / "README.md", figures)

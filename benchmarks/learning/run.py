@@ -52,6 +52,12 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 PICTURES = 5
 CONTEXTS = 20
 SAMPLES = (200, 500, 2000, 5000)
+GUIDANCE = 4.0
+"""All rows were drawn with it. Less shows words better (`drawing.py`), for all methods alike."""
+
+FORESEEN = (10, 20, 40, 80, 160, 320)
+"""Steps after which a row has between which steps the run was expected to end."""
+
 WORDS, COPY = "nearest words", "the pictures themselves"
 """What no word can do without learning, and what none can do better: through the autoencoder."""
 
@@ -124,9 +130,12 @@ def learn(job: Job, device: str) -> tuple[dict[str, torch.Tensor], float, dict[s
     pictures = lesson(job.concept, job.seed, method.captions)
     settings = Settings(**settings_of(method, job))
     clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    *_, progress = train(model, pictures, settings)
-    told = {"loss": progress.evaluation, "steps": progress.step}
+    start, foreseen = clock(), {}
+    for progress in train(model, pictures, settings):
+        if progress.step in FORESEEN and settings.ends_by_itself:
+            foreseen[progress.step] = progress.end
+    told = {"loss": progress.evaluation, "steps": progress.step, "foreseen": foreseen}
+    told["over_noise"] = progress.estimate.over_noise
     return dict(progress.kept.vectors), clock() - start, told
 
 
@@ -193,7 +202,7 @@ _held: list[Any] = []
 def draw(device: str, prompts: list[str], vectors: dict[str, torch.Tensor]) -> torch.Tensor:
     """A picture for each prompt, each from its own noise, which is the same for every method."""
     from textual_inversion.demo.model import LATENT_CHANNELS, LATENT_SIZE
-    from textual_inversion.demo.sampling import GUIDANCE, STEPS
+    from textual_inversion.demo.sampling import STEPS
     from textual_inversion.trainer.methods.sampler import sample_batch
 
     shape = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)

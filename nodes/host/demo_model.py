@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ...demo.layout import TEXT_PREFIX, UNET_PREFIX
 from ...demo.model import (
+    GUIDANCE,
     TOKENIZER_FOLDER,
     host_text_config,
     host_unet_config,
@@ -47,6 +48,7 @@ class _Config(comfy.supported_models_base.BASE):
     unet_extra_config: Mapping[str, Any] = {}
     latent_format = comfy.latent_formats.SD15
     memory_usage_factor = 1.0
+    guidance = GUIDANCE  # which our own adapter asks for
     sampling_settings: Mapping[str, Any] = {"zsnr": True}
 
 

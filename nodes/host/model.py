@@ -24,7 +24,7 @@ from ...trainer.embeddings.metadata import describe_model
 from ...trainer.errors import InputError
 from ...trainer.files.checkpoint_hash import known_hash
 from ...trainer.memory import plan, told
-from ...trainer.model import Parameterization, TextEncoder, TextStates
+from ...trainer.model import USUAL_GUIDANCE, Parameterization, TextEncoder, TextStates
 from .compatibility import host_version
 from .encoding import encode_prompts
 from .errors import explained
@@ -98,6 +98,10 @@ class HostModel:
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
         self.pictures_at_once = self._budget.at_once
         note = told(self._budget, self._capacity, network, text)
+        # Only our own tiny model says so. Of its type, because the host's configurations answer
+        # None for what they do not have, with a warning.
+        config = type(self._base.model_config)
+        self.guidance: float = getattr(config, "guidance", USUAL_GUIDANCE)
         self.notes: Sequence[str] = [note] if note else []
         for line in self.notes:
             logging.info("Textual inversion: %s", line)

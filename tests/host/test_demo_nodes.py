@@ -86,6 +86,7 @@ def test_the_tiny_model_is_the_same_here_and_there(host_modules: ModuleType) -> 
     prompts = ["a photo of a [name]", "[name] on a red background, on the left"]
     vectors = {e.key: e.vocabulary[[5]].float() for e in theirs.text_encoders}
     with executing(), HostModel(*host_parts) as ours:
+        assert ours.guidance == tiny_model().guidance == 3
         assert ours.parameterization == theirs.parameterization
         # The last timestep differs: pure noise there, all but pure noise in the host.
         torch.testing.assert_close(ours.schedule.alphas[:-1], theirs.schedule.alphas[:-1])
@@ -117,10 +118,11 @@ def test_a_word_draws_the_same_here_and_there(
     with torch.inference_mode():
         host_parts = build()
     with executing(), HostModel(*host_parts) as ours:
+        assert ours.guidance == tiny_model().guidance == 3
         pictures = [
             sample_through(
                 model, "a photo of a [name] on a white background", word.vectors,
-                latent_shape=(4, 16, 16), seed=3, steps=10, guidance=GUIDANCE,
+                latent_shape=(4, 16, 16), seed=3, steps=10,
             )
             for model in (ours, tiny_model())
         ]  # fmt: skip

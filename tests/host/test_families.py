@@ -218,6 +218,7 @@ def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: Ho
     from textual_inversion.trainer.data.pictures import Picture
     from textual_inversion.trainer.learning.initial import initial_vectors
     from textual_inversion.trainer.learning.loop import train
+    from textual_inversion.trainer.model import USUAL_GUIDANCE
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -228,6 +229,7 @@ def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: Ho
     loaded.have_host_load()
     before = loaded.objects(), loaded.weights_hash()
     with executing(), open_model(loaded) as model:
+        assert model.guidance == USUAL_GUIDANCE
         start = initial_vectors(model.text_encoders, "toy cat", NUM_VECTORS)
         *_, last = train(model, pictures, settings)
         drawn = model.decode_latents(latents_of(family, 1, seed=9))

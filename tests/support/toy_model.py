@@ -6,7 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from textual_inversion.trainer.model import NoiseSchedule, Parameterization, TextEncoder
+from textual_inversion.trainer.model import (
+    USUAL_GUIDANCE,
+    NoiseSchedule,
+    Parameterization,
+    TextEncoder,
+)
 from torch import Tensor
 
 WORDS = ("a", "photo", "of", "the", "toy", "cat", "red", "blue")
@@ -43,6 +48,7 @@ class ToyModel:
         self.compute_dtype = compute_dtype
         self.device = torch.device("cpu")
         self.pictures_at_once: int | None = None
+        self.guidance = USUAL_GUIDANCE
         self.notes: Sequence[str] = ()
         self.description: dict[str, str] = {"modelspec.architecture": "toy"}
         self._change = change

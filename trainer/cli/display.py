@@ -8,14 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..learning.diagnostics import USUAL_END
 from ..learning.loop import Progress
 from ..runs.report import RunReport
 from ..runs.run_folder import LossRow
 from ..settings import Settings
 
-_LINES = 10
-"""How many lines tell of a run where there is no bar."""
+_LINES, _USUAL = 10, 125
+"""How many lines tell of a run where there is no bar; one without a length makes as many in so many
+steps."""
 
 
 class TerminalDisplay:
@@ -45,7 +45,7 @@ class TerminalDisplay:
                 print(note, file=sys.stderr)
         if self._has_bar:
             self._bar = tqdm(
-                total=self._settings.steps,
+                total=None if self._settings.ends_by_itself else self._settings.steps,
                 initial=step,
                 desc=self._settings.name,
                 unit="step",
@@ -65,7 +65,7 @@ class TerminalDisplay:
             self._write(line)
         if self._bar is not None:
             self._bar.leave = True  # no bar remains of a run that never began
-            self._bar.total = progress.end[1]
+            self._bar.total = progress.expected
             told = f"loss {progress.smoothed_loss:.4f}, {progress.estimate}"
             self._bar.set_postfix_str(told, refresh=False)
             self._bar.update()
@@ -77,11 +77,8 @@ class TerminalDisplay:
         return frozenset()
 
     def _is_due(self, progress: Progress) -> bool:
-        """Whether a step gets a line: the first, the last, and some between them.
-
-        A run without a length makes about as many as one of its usual length.
-        """
-        length = USUAL_END if self._settings.ends_by_itself else progress.steps
+        """Whether a step gets a line: the first, the last, and some between them."""
+        length = _USUAL if self._settings.ends_by_itself else progress.steps
         every = max(1, length // _LINES)
         return progress.step in (1, progress.steps) or progress.step % every == 0
 

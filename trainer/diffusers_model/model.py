@@ -16,7 +16,14 @@ from torch import Tensor
 from ..embeddings.metadata import describe_model
 from ..errors import InputError
 from ..files.checkpoint_hash import known_hash
-from ..model import NoiseSchedule, Parameterization, TextEncoder, TextStates, TokenizedPrompt
+from ..model import (
+    USUAL_GUIDANCE,
+    NoiseSchedule,
+    Parameterization,
+    TextEncoder,
+    TextStates,
+    TokenizedPrompt,
+)
 from .loading import load_parts
 from .offloading import budget_for
 from .offloading import offload as offload_blocks
@@ -42,6 +49,7 @@ class DiffusersModel:
         tokenizers: `CLIPTokenizer`, one for each encoder.
         scheduler: any diffusers scheduler with `alphas_cumprod`.
         name: of the checkpoint, for the metadata of what is learned; a path is cut off.
+        guidance: see `FrozenModel`.
         checkpointing: compute inner values twice instead of keeping them.
         offload: the device on which blocks compute, with weights that stay where they are and come
             when they do; checkpointing is on then.
@@ -62,6 +70,7 @@ class DiffusersModel:
         scheduler: Any,
         *,
         name: str = "",
+        guidance: float = USUAL_GUIDANCE,
         checkpointing: bool = False,
         offload: torch.device | None = None,
         staying: int = 0,
@@ -74,6 +83,7 @@ class DiffusersModel:
         self.compute_dtype: torch.dtype = unet.dtype
         self.device: torch.device = offload or unet.device
         self.pictures_at_once = pictures_at_once
+        self.guidance = guidance
         self.notes = notes
         self._unet, self._vae = unet, vae
         for part in (unet, vae, *text_encoders):

@@ -106,6 +106,11 @@ class Progress:
         return self.end[0] > self.step or self.step == self.steps
 
     @property
+    def expected(self) -> int | None:
+        """How many steps the run makes at most; None as long as that is not foreseen."""
+        return self.end[1] if self.is_foreseen else None
+
+    @property
     def clock(self) -> str:
         """The time left, in words."""
         if not self.is_foreseen:

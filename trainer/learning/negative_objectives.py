@@ -39,6 +39,7 @@ from ..data.captions import Templates, clean_caption, filled, prompts_of
 from ..embeddings.embedding import TRIGGER, Embedding, Rows, row_count
 from ..embeddings.metadata import NEGATIVE
 from ..errors import InputError
+from ..methods.guidance import guide
 from ..model import FrozenModel
 from ..prompts import FILEWORDS, PLACEHOLDER
 from ..settings import PAIR_SUFFIX, NegativeSettings, Settings
@@ -237,8 +238,3 @@ def _notes(name: str, negative: str) -> dict[str, str]:
         TRIGGER: name,
         NEGATIVE: negative,
     }
-
-
-def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: negative + scale · (positive − negative)."""
-    return negative + scale * (positive - negative)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..embeddings.embedding import Rows, row_count
 from ..model import Conditioning, FrozenModel
 from .diffusion import split_prediction
+from .guidance import guide, rescaled
 
 
 def sample(
@@ -20,7 +21,8 @@ def sample(
     latent_shape: tuple[int, ...],
     seed: int,
     steps: int = 20,
-    guidance: float = 7.0,
+    guidance: float | None = None,
+    rescale: float = 0.0,
     negative: str = "",
     negative_vectors: Rows | None = None,
 ) -> Tensor:
@@ -31,7 +33,7 @@ def sample(
     """
     return sample_batch(
         model, [prompt], vectors, latent_shape=latent_shape, seeds=[seed], steps=steps,
-        guidance=guidance, negative=negative, negative_vectors=negative_vectors,
+        guidance=guidance, rescale=rescale, negative=negative, negative_vectors=negative_vectors,
     )[0]  # fmt: skip
 
 
@@ -44,7 +46,8 @@ def sample_batch(
     latent_shape: tuple[int, ...],
     seeds: Sequence[int],
     steps: int = 20,
-    guidance: float = 7.0,
+    guidance: float | None = None,
+    rescale: float = 0.0,
     negative: str = "",
     negative_vectors: Rows | None = None,
 ) -> Tensor:
@@ -57,7 +60,9 @@ def sample_batch(
         latent_shape: [channels, h, w].
         seeds: of the starting noise of each picture, drawn on the CPU.
         steps: calls of the network.
-        guidance: classifier-free guidance scale; 1 leaves the negative prompt out.
+        guidance: classifier-free guidance scale, the model's own if not given; 1 leaves the
+            negative prompt out.
+        rescale: see `guidance.rescaled`; 0 leaves guided predictions as they are.
         negative: the negative prompt.
         negative_vectors: those of the word in the negative prompt, if not the same.
 
@@ -65,8 +70,9 @@ def sample_batch(
         the pictures, float32 [pictures, height, width, 3] in 0..1.
     """
     count = len(prompts)
+    scale = model.guidance if guidance is None else guidance
     conditionings = [_encode(model, prompts, vectors)]
-    if guidance != 1:
+    if scale != 1:
         other = vectors if negative_vectors is None else negative_vectors
         conditionings.append(_encode(model, [negative] * count, other))
     # The first timestep of each of `steps` equal stretches, from the noisiest down.
@@ -81,7 +87,7 @@ def sample_batch(
             model.predict(latents, t.repeat(count), conditioning) for conditioning in conditionings
         ]
         if without:
-            prediction = without[0] + guidance * (prediction - without[0])
+            prediction = rescaled(guide(prediction, without[0], scale), prediction, rescale)
         x0, noise_part = split_prediction(model.parameterization, latents, prediction, alpha, sigma)
         if i + 1 < steps:
             alpha, sigma = model.schedule.at(timesteps[i + 1].view(1), latents)

@@ -19,6 +19,9 @@ PATIENCE: Mapping[str, float] = {"fast": 0.12, "balanced": 0.07, "thorough": 0.0
 FIRST = 40
 """Steps before which no run ends."""
 
+FORESEEN = 20
+"""Steps before which nothing is said of the end: so few gradients tell their noise badly."""
+
 AGAIN = 1 - math.sqrt(0.5)
 """What as many steps again take off what is left: an error of averages falls like 1 / √steps."""
 
@@ -82,10 +85,13 @@ class Estimate:
         return step >= FIRST and worth > 0 and self.gain <= worth
 
     def end(self, step: int, limit: int, patience: str) -> tuple[int, int]:
-        """Between which steps the run will end, as far as can be told after `step` of them."""
+        """Between which steps the run will end, as far as can be told after `step` of them.
+
+        From `step` itself to the limit where nothing can be told yet.
+        """
         if not PATIENCE[patience]:
             return limit, limit
-        if self.over_noise is None:
+        if self.over_noise is None or step < FORESEEN:
             return step, limit
         wanted = max(FIRST, steps_until(PATIENCE[patience] / AGAIN, self.over_noise))
         unsure = UNSURE ** max(0.0, 1 - step / wanted)

@@ -47,8 +47,8 @@ class LiveRun:
     def add(self, row: LossRow, progress: Progress) -> None:
         """Take in a step."""
         self.rows.append(row)
-        self.steps = progress.end[1] if progress.is_foreseen else 0
-        self.seconds_left = progress.seconds_left[1]
+        self.steps = progress.expected or 0
+        self.seconds_left = progress.seconds_left[1] if progress.is_foreseen else None
 
     def ask(self, action: str) -> None:
         """Ask for one of `ACTIONS`; it happens after the present step."""
@@ -99,7 +99,8 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
 
     Returns:
         `id`, `name`, `status`, `message`, `step`, `steps`, `seconds_left` (None unless it goes
-        on), `rows` (lists in the order of `run_folder.COLUMNS`), `previews` and `words` (steps).
+        on and its end is foreseen), `rows` (lists in the order of `run_folder.COLUMNS`),
+        `previews` and `words` (steps).
     """
     status = folder.status()
     rows = live.rows[:] if live else folder.losses()

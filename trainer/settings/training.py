@@ -75,7 +75,7 @@ class Settings(EverydaySettings):
     evaluations: int = setting(
         20,
         "How many times the word is tried on a fixed batch, whose loss shows what has been "
-        "learned: during the run, or with the schedule anytime until step 125 and ever less often "
+        "learned: during the run, or with the schedule anytime until step 500 and ever less often "
         "from then on. Each costs as much as 4 steps of one picture; 0 does without.",
         minimum=0,
         maximum=1000,

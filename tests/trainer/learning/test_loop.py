@@ -13,6 +13,7 @@ from textual_inversion.trainer.data.pictures import Picture
 from textual_inversion.trainer.data.training_set import encode
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.learning.diagnostics import is_evaluated
 from textual_inversion.trainer.learning.loop import DivergedError, Progress, train
 from textual_inversion.trainer.learning.losses import batch_losses
 from textual_inversion.trainer.methods.sampler import sample
@@ -282,6 +283,19 @@ def test_the_evaluation_falls_where_the_loss_is_noise() -> None:
     other = [p.evaluation for p in train(ToyModel(), [plain()], settings(steps=1, batch_size=8))]
     same = [p.evaluation for p in train(ToyModel(), [plain()], settings(steps=1, batch_size=8))]
     assert other == same
+
+
+def test_a_run_without_a_length_is_evaluated_ever_less_often_and_cheaply() -> None:
+    chosen = anytime(evaluations=20)
+    measured = [step for step in range(1, 2001) if is_evaluated(step, chosen)]
+    gaps = [later - one for one, later in itertools.pairwise(measured)][1:-1]
+    assert gaps[0] == 25
+    assert all(wider >= gap - 1 for gap, wider in itertools.pairwise(gaps))
+    assert gaps[-1] > 3 * gaps[0]
+    # An evaluation costs about as much as a step.
+    for end in (75, 400, 2000):
+        assert sum(step <= end for step in measured) < 0.07 * end
+    assert not any(is_evaluated(step, anytime(evaluations=0)) for step in range(1, 2001))
 
 
 def test_the_best_word_is_kept_if_asked_for() -> None:

@@ -22,11 +22,11 @@ from textual_inversion.trainer.learning.negative_objectives import (
     FromBadPictures,
     FromGoodPictures,
     Pair,
-    guide,
     objective_of,
 )
 from textual_inversion.trainer.learning.objectives import Objective, TokenizedPrompts
 from textual_inversion.trainer.methods import diffusion as objective
+from textual_inversion.trainer.methods.guidance import guide
 from textual_inversion.trainer.methods.sampler import sample
 from textual_inversion.trainer.settings import NegativeSettings
 

@@ -11,6 +11,7 @@ from textual_inversion.trainer.methods.learning_rate import parse_learning_rate
 from textual_inversion.trainer.methods.optimizers import Sphere
 from textual_inversion.trainer.methods.settling import (
     FIRST,
+    FORESEEN,
     PATIENCE,
     Estimate,
     Settling,
@@ -69,8 +70,8 @@ def test_a_word_that_still_travels_is_not_there() -> None:
 def test_noisier_runs_go_on_longer() -> None:
     ends = []
     for over_noise in (1.0, 0.3, 0.1):
-        estimate = Estimate(over_noise, 1.0, share_left(over_noise, 10))
-        first, last = estimate.end(10, 100_000, "balanced")
+        estimate = Estimate(over_noise, 1.0, share_left(over_noise, FORESEEN))
+        first, last = estimate.end(FORESEEN, 100_000, "balanced")
         assert first < last
         ends.append(first)
     assert ends == sorted(ends)
@@ -109,6 +110,13 @@ def test_without_a_signal_nothing_is_foreseen() -> None:
     assert unknown.end(30, 2000, "balanced") == (30, 2000)
     assert not unknown.is_enough(1000, "fast")
     assert str(unknown) == "at the start"
+
+
+def test_the_end_is_not_foreseen_from_a_few_steps() -> None:
+    estimate = Estimate(0.2, 0.3, 0.9)
+    assert estimate.end(FORESEEN - 1, 2000, "balanced") == (FORESEEN - 1, 2000)
+    first, last = estimate.end(FORESEEN, 2000, "balanced")
+    assert FORESEEN < first < last < 2000
 
 
 def test_steps_until_is_the_other_way_round() -> None:

@@ -1,0 +1,121 @@
+"""Whether runs end where it is best: beside an oracle that knows the best step afterwards.
+
+    python benchmarks/learning/ends.py [--output ends.jsonl] [--methods NAME ...]
+        [--concepts NAME ...] [--seeds 1] [--steps 40 60 90 130 200 300]
+
+Each line of the output is one run with the default settings that does not end by itself: the
+likeness error of its word after some numbers of steps, and where each `patience` would have ended
+it, with the error there. The word and its steps are those of a run that does end. Runs that are in
+the file are not made again. Prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from methods import DEFAULTS, ENDING, METHODS
+from run import Job, draw, lesson, settings_of, tiny_model
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from results import read_rows
+
+RESULTS = Path(__file__).with_name("ends.jsonl")
+PICTURES = 10
+
+
+def error_of(concept: str, vectors: Mapping[str, torch.Tensor]) -> float:
+    """The likeness error of a word."""
+    from textual_inversion.demo.measure import contexts, measure
+    from textual_inversion.trainer.prompts import PLACEHOLDER
+
+    asked = contexts(concept, PLACEHOLDER, PICTURES)
+    pictures = draw("cpu", [one.prompt for one in asked], dict(vectors))
+    return measure(pictures, concept, asked).likeness_error
+
+
+def followed(method: str, concept: str, seed: int, marks: Sequence[int]) -> dict[str, Any]:
+    """Make one run and look at its word now and then: a line of the output."""
+    from textual_inversion.trainer.learning.loop import train
+    from textual_inversion.trainer.methods.settling import PATIENCE
+    from textual_inversion.trainer.settings import Settings
+
+    values = settings_of(METHODS[method], Job(method, concept, seed, 4 * max(marks)))
+    settings = Settings(**{**values, "evaluations": 0, "patience": "none"})
+    row: dict[str, Any] = {"method": method, "concept": concept, "seed": seed}
+    row |= {"ends": {}, "errors": {}, "over_noise": {}, "left": {}}
+    pictures = lesson(concept, seed, METHODS[method].captions)
+    for progress in train(tiny_model("cpu"), pictures, settings):
+        step, estimate = progress.step, progress.estimate
+        ends = [
+            patience
+            for patience, worth in PATIENCE.items()
+            if worth and patience not in row["ends"] and estimate.is_enough(step, patience)
+        ]
+        row["ends"] |= dict.fromkeys(ends, step)
+        if ends or step in marks:
+            row["errors"][step] = error_of(concept, progress.last.vectors)
+        if step % 10 == 0:
+            row["over_noise"][step], row["left"][step] = estimate.over_noise, estimate.left
+    return row
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """For each patience: steps and error beside those of the best step that was looked at."""
+    lines = [
+        "| captions | patience | runs | steps | best | ratio | error | best | difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        for patience in ("fast", "balanced", "thorough"):
+            found = []
+            for row in (row for row in rows if row["method"] == method):
+                errors = {int(step): error for step, error in row["errors"].items()}
+                end = row["ends"].get(patience, max(errors))
+                best = min(errors, key=lambda step: errors[step])
+                found.append((end, best, end / best, errors[end], errors[best]))
+            steps, bests, ratios, error, least = zip(*found, strict=True)
+            means = [statistics.mean(part) for part in (steps, bests, error, least)]
+            cells = [
+                "no" if method.endswith("no captions") else "yes", patience, str(len(found)),
+                f"{means[0]:.0f} ({min(steps)} to {max(steps)})",
+                f"{means[1]:.0f} ({min(bests)} to {max(bests)})",
+                f"{statistics.median(ratios):.2f}", f"{means[2]:.3f}", f"{means[3]:.3f}",
+                f"{means[2] - means[3]:+.3f}",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make the runs that are not there yet."""
+    from textual_inversion.demo.concepts import CONCEPTS
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--methods", nargs="+", choices=ENDING, default=[DEFAULTS])
+    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--steps", nargs="+", type=int, default=[40, 60, 90, 130, 200, 300])
+    options = parser.parse_args()
+    rows = read_rows(options.output)
+    done = {(r["method"], r["concept"], r["seed"]) for r in rows}
+    for method in options.methods:
+        for seed in options.seeds:
+            for concept in options.concepts:
+                if (method, concept, seed) not in done:
+                    rows.append(followed(method, concept, seed, options.steps))
+                    with options.output.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+                    print(json.dumps(rows[-1]), flush=True)
+    print(table([json.loads(json.dumps(row)) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

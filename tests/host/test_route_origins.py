@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 
 import pytest
 from support.client import Host, RunningHost
@@ -21,7 +21,7 @@ ORIGINS = [
     "http://192.0.2.7", "https://192.0.2.7", "http://192.0.2.7:8080", "https://comfy.invalid",
     "http://comfy.invalid:8080", "http://evil.example", "file://", "chrome-extension://abcdef",
 ]  # fmt: skip
-SITES = [None, "same-origin", "same-site", "none", "cross-site"]
+SITES = ["same-origin", "same-site", "none", "cross-site"]
 FORWARDED = {"X_Forwarded_Host": "comfy.invalid", "X_Forwarded_Proto": "https"}
 
 
@@ -40,7 +40,9 @@ def server(request: pytest.FixtureRequest, running_host: RunningHost, host: Host
 
 def headers(server: Host) -> Iterator[dict[str, str]]:
     port = server.server.url.rpartition(":")[2]
-    for host, origin, site in product(HOSTS, ORIGINS, SITES):
+    # Every pair of host and origin; what browsers say of the site, for two of the hosts.
+    everything = product(HOSTS, ORIGINS, (None,)), product(HOSTS[:3:2], ORIGINS, SITES)
+    for host, origin, site in chain(*everything):
         asked = {"Host": host, "Origin": origin, "Sec_Fetch_Site": site}
         yield {k: v.replace("PORT", port) for k, v in asked.items() if v is not None}
     for host, origin in product((HERE, "comfy.invalid"), ("https://comfy.invalid", "http://x.y")):
@@ -63,5 +65,5 @@ def test_ours_are_answered_where_the_hosts_own_are(server: Host) -> None:
         if ours != wanted:
             different.append((sent, ours, wanted))
     assert different == []
-    assert answered > 100
-    assert (refused > 100) != ("--enable-cors-header" in server.server.arguments)
+    assert answered > 50
+    assert (refused > 50) != ("--enable-cors-header" in server.server.arguments)

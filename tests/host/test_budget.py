@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 from support.counted import FULL_SIZE, LARGE, LiveBytes, network, step_bytes, text_encoders
-from support.families import FAMILIES, build, text_encoder
+from support.families import build, text_encoder
 from support.loaded import executing
 from support.short_runs import learn
+from support.small_families import FAMILIES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GB = 1 << 30

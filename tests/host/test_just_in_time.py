@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 import torch
-from support.families import FAMILIES, build
+from support.families import build
 from support.loaded import Loaded, executing
 from support.quantised import STORAGE, formats, is_large, network, quantise
 from support.short_runs import draw, learn
+from support.small_families import FAMILIES
 from torch.nn.functional import cosine_similarity
 
 NAMES = ("sd1", "sdxl", "flux", "z-image", "qwen-image")

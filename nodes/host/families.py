@@ -80,9 +80,10 @@ def _refused(title: str, why: str) -> Family:
 def _another(title: str, needs: str, instead: str) -> Family:
     """A variant of a family that is trained with and shares its text encoder."""
     return _refused(
-        title, f"needs {needs}: train on {instead}, and use the word here, where the encoder is "
-        "the same",
-    )  # fmt: skip
+        title,
+        f"needs {needs}: train on {instead}, whose text encoder is the same, so that the word "
+        "works with this model too",
+    )
 
 
 def _other(title: str, what: str) -> Family:

@@ -36,7 +36,7 @@ class TokenVector(Tensor):
     like any other.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     __hash__ = Tensor.__hash__
 
     def __eq__(self, other: Any) -> Any:

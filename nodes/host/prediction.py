@@ -36,9 +36,9 @@ class Network:
         self._model, self._base = model, model.model
         if getattr(self._base.diffusion_model, "time_r_in", None) is not None:
             raise InputError(
-                "This model was distilled to take few long steps (MeanFlow), which no picture "
-                "teaches a word: train on the full model of its family, and use the word here, "
-                "where the text encoder is the same."
+                "This model was distilled to take few long steps (MeanFlow), of which pictures "
+                "teach nothing: train on the full model of its family, whose text encoder is the "
+                "same, so that the word works with this model too."
             )
         self._attention = PlainAttention()
         sampling = model.get_model_object("model_sampling")

@@ -441,7 +441,7 @@ FAMILIES = {
     "hunyuan-video": HostFamily(
         "Hunyuan Video", "HunyuanVideo", HUNYUAN | {"vec_in_dim": 64, "guidance_embed": True},
         {"llama": llama(64, layers=4), "clip_l": clip(64)}, {"clip_l": 64, "llama": 64},
-        first=False,
+        stock=False,
     ),
     "hunyuan-video-1.5": HostFamily(
         "Hunyuan Video 1.5", "HunyuanVideo15",

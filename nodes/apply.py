@@ -13,14 +13,8 @@ from ..trainer.embeddings.metadata import is_clearly_positive
 from ..trainer.errors import InputError
 from ..trainer.prompts import PLACEHOLDER, with_placeholder
 from .host import library
-from .host.text_encoders import (
-    WORD,
-    as_host_prompt,
-    text_encoders,
-    tokenize_without,
-    widths,
-    with_words,
-)
+from .host.places import WORD, as_host_prompt
+from .host.text_encoders import text_encoders, tokenize_without, widths, with_words
 from .inputs import CATEGORY, EmbeddingSocket
 
 CONNECTED = "the connected one"
@@ -254,7 +248,7 @@ def _encode(
         )
     word = at_strength(clip, embedding, strength)
     known = with_words(clip, [word])
-    text = as_host_prompt(prompt)
+    text = as_host_prompt(prompt, clip.tokenizer)
     tokens = with_words(clip, [word.renamed(WORD)]).tokenize(text)
     if when == (0, 1):
         return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens), known)

@@ -6,7 +6,6 @@ import re
 
 import pytest
 from PIL import Image
-from support.families import FAMILIES
 from support.paths import ROOT
 from textual_inversion.trainer.cli import main as cli
 from textual_inversion.trainer.settings import Settings, described_fields
@@ -67,24 +66,6 @@ def test_error_messages_are_real() -> None:
         for part in message.split("…"):
             part = part.strip("“”() ")
             assert part in code, part
-
-
-def test_the_table_of_families_is_what_the_tests_show() -> None:
-    predicts = {"v_prediction": "v"}
-    rows = [
-        [
-            family.title,
-            predicts.get(family.parameterization, family.parameterization),
-            ", ".join(f"`{key}`" for key in family.learns),
-            "yes",
-            "yes",
-            "yes" if family.stock else "no",
-        ]
-        for family in FAMILIES.values()
-    ]
-    written = first_columns(section("models.md", "Tested families"), 6)
-    assert written[:-1] == rows
-    assert written[-1][0] == "SDXL refiner"
 
 
 def anchors(text: str) -> set[str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .gradients import OutOfPlace, replaced
+from .places import TokenVector
 from .text_encoders import HostEncoder
 
 Tokens = Sequence[Any]
@@ -60,7 +61,7 @@ def encode_prompts(
 
 def _live(vectors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
     """One object for each vector, by which chunks are told apart."""
-    return {key: [v.as_subclass(OutOfPlace) for v in rows] for key, rows in vectors.items()}
+    return {key: [v.as_subclass(TokenVector) for v in rows] for key, rows in vectors.items()}
 
 
 def _with_vectors(
@@ -109,7 +110,8 @@ def _answering_from(model: Any, chunks: Sequence[Tokens]) -> Iterator[None]:
 
 
 def _forward(model: Any, chunks: Sequence[Tokens]) -> Encoded:
-    hidden, pooled, *extra = model(chunks)
+    live = [[t if isinstance(t, int) else t.as_subclass(OutOfPlace) for t in c] for c in chunks]
+    hidden, pooled, *extra = model(live)
     return _map((hidden, pooled, extra[0] if extra else {}), lambda t: t.as_subclass(Tensor))
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import comfy.model_base
 import comfy.model_management
 import torch
 from torch import Tensor
@@ -25,14 +24,18 @@ from ...trainer.errors import InputError
 from ...trainer.files.checkpoint_hash import known_hash
 from ...trainer.memory import plan, told
 from ...trainer.model import USUAL_GUIDANCE, Parameterization, TextEncoder, TextStates
+from ...trainer.prompts import PLACEHOLDER
 from .compatibility import host_version
 from .encoding import encode_prompts
 from .errors import explained
+from .families import family_of
 from .gradients import raw_output, training_flag
 from .held import held_still
+from .kernels import plain_kernels
 from .memory import capacity, weights_of, withheld
+from .places import WORD, Placeholders, as_host_prompt, resolving
 from .prediction import Network
-from .text_encoders import WORD, Placeholders, as_host_prompt, resolving, text_encoders
+from .text_encoders import text_encoders
 from .weights import HostWeights
 
 
@@ -52,9 +55,9 @@ class HostModel:
         memory: bytes that training may take at most; None for all of the GPU's.
 
     Raises:
-        InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), the
-            SDXL refiner, or a text encoder that takes no embeddings; on the way out, in place of
-            errors that `errors` can explain.
+        InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), a family
+            that is refused (see `families`), or a text encoder that takes no embeddings; on the
+            way out, in place of errors that `errors` can explain.
     """
 
     def __init__(
@@ -73,11 +76,9 @@ class HostModel:
         self._open = ExitStack()
         self._is_open = False
         self._left: list[str] = []
-        if isinstance(self._base, comfy.model_base.SDXLRefiner):
-            raise InputError(
-                "This is the SDXL refiner, which only finishes pictures: train on the SDXL base "
-                "model."
-            )
+        self._family = family_of(model)
+        if self._family:
+            self._family.check()
         self._encoders = text_encoders(clip)
         latent_format = self._base.latent_format
         self._channels: int = latent_format.latent_channels
@@ -96,13 +97,21 @@ class HostModel:
         # Not the patcher's reckoning, which takes much more for dynamic VRAM.
         sampling = int(self._base.memory_required(shape))
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
+        twice = self._budget.checkpointing or self._budget.just_in_time
+        if twice and self._family and self._family.overwrites:
+            raise InputError(
+                f"The network of {self._family.title} overwrites what it has computed, so that it "
+                "cannot be computed twice to save memory: turn off checkpointing, or lower "
+                "resolution and batch_size until the model fits into the GPU's memory."
+            )
         self.pictures_at_once = self._budget.at_once
         note = told(self._budget, self._capacity, network, text)
         # Only our own tiny model says so. Of its type, because the host's configurations answer
         # None for what they do not have, with a warning.
         config = type(self._base.model_config)
         self.guidance: float = getattr(config, "guidance", USUAL_GUIDANCE)
-        self.notes: Sequence[str] = [note] if note else []
+        far = self._family.note_on(resolution) if self._family else ""
+        self.notes: Sequence[str] = [line for line in (note, far) if line]
         for line in self.notes:
             logging.info("Textual inversion: %s", line)
 
@@ -155,13 +164,19 @@ class HostModel:
         return description
 
     def tokenize(self, prompt: str, num_vectors: int) -> dict[str, Any]:
-        """See `FrozenModel`; places of the word are pairs (encoder key, index of the vector)."""
+        """See `FrozenModel`; places of the word are pairs (encoder key, index of the vector).
+
+        A tokenizer with no encoder behind it that could take vectors reads the prompt without
+        the word.
+        """
+        places = {e.key: [(e.key, i) for i in range(num_vectors)] for e in self._encoders}
 
         def lookup(name: str, key: str) -> Placeholders | None:
-            return Placeholders([(key, i) for i in range(num_vectors)]) if name == WORD else None
+            return Placeholders(places.get(key, [])) if name == WORD else None
 
         with resolving(self._clip.tokenizer, lookup):
-            tokens: dict[str, Any] = self._clip.tokenize(as_host_prompt(prompt))
+            text = as_host_prompt(prompt, self._clip.tokenizer)
+            tokens: dict[str, Any] = self._clip.tokenize(text)
         return tokens
 
     def encode_prompts(
@@ -175,12 +190,14 @@ class HostModel:
         self, prompts: Sequence[dict[str, Any]], vectors: Mapping[str, Tensor]
     ) -> list[TextStates]:
         """See `FrozenModel`."""
-        empty = self.tokenize("", 0)
         encoder = self._encoders[0]
-        special = {token[0] for chunk in encoder.tokens_of(empty) for token in chunk}
+        # What is left of a prompt without its words: start, end, padding and any chat template.
+        frames = [encoder.ids_of(self.tokenize(text, 0)) for text in ("", PLACEHOLDER)]
         encoded = []
         for prompt, result in zip(prompts, self.encode_prompts(prompts, vectors), strict=True):
-            tokens = [token[0] for chunk in encoder.tokens_of(prompt) for token in chunk]
+            tokens = encoder.ids_of(prompt)
+            before = max(_shared(tokens, frame) for frame in frames)
+            special = {token for frame in frames for token in frame[:1] + frame[before:]}
             states = result["cond"][0].float()
             if len(states) != len(tokens):
                 raise InputError(
@@ -188,7 +205,10 @@ class HostModel:
                     "the initialization “cross” need: turn these settings off."
                 )
             is_word = [isinstance(token, tuple) for token in tokens]
-            is_text = [isinstance(token, int) and token not in special for token in tokens]
+            is_text = [
+                isinstance(token, int) and i >= before and token not in special
+                for i, token in enumerate(tokens)
+            ]
             masks = (torch.tensor(m, device=states.device) for m in (is_word, is_text))
             encoded.append(TextStates(states, *masks))
         return encoded
@@ -239,6 +259,9 @@ class HostModel:
             self._left = stack.enter_context(held_still(network, text, budget))
             stack.enter_context(raw_output(self._base))
             stack.enter_context(training_flag())
+            stack.enter_context(plain_kernels())
+            if self._family and self._family.overwrites:
+                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             text_model.reset_clip_options()
             stack.callback(text_model.reset_clip_options)
             if self._clip.layer_idx is not None:
@@ -258,3 +281,9 @@ class HostModel:
                 memory_required=budget.needed + withheld(self._model, self._capacity),
                 force_full_load=not budget.just_in_time,
             )
+
+
+def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many tokens two prompts have in common from the start."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

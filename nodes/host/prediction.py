@@ -29,16 +29,22 @@ class Network:
         model: the host's ModelPatcher.
 
     Raises:
-        InputError: see `parameterization_of`.
+        InputError: see `formula_of`; a network that is told how far the next step goes.
     """
 
     def __init__(self, model: Any) -> None:
         self._model, self._base = model, model.model
+        if getattr(self._base.diffusion_model, "time_r_in", None) is not None:
+            raise InputError(
+                "This model was distilled to take few long steps (MeanFlow), of which pictures "
+                "teach nothing: train on the full model of its family, whose text encoder is the "
+                "same, so that the word works with this model too."
+            )
         self._attention = PlainAttention()
         sampling = model.get_model_object("model_sampling")
-        self.parameterization = parameterization_of(sampling)
+        self.parameterization, self._adds = formula_of(sampling)
         self._sigmas = sampling.sigmas.detach().to("cpu", torch.float32).clone()
-        self.schedule = schedule_of(self.parameterization, self._sigmas)
+        self.schedule = schedule_of(self.parameterization, self._adds, self._sigmas)
         self.has_frames: bool = getattr(self._base.latent_format, "latent_dimensions", 2) == 3
 
     def predict(
@@ -51,8 +57,7 @@ class Network:
         """
         device = self._model.load_device
         latents = noisy
-        if self.parameterization != "flow":
-            # The host's latents are x0 + sigma · noise.
+        if self._adds:
             alpha, _ = self.schedule.at(timesteps, noisy)
             latents = noisy / alpha
         if self.has_frames:
@@ -77,7 +82,12 @@ class Network:
         extras = {k: v for k, v in cond.items() if k != "cond"}
         converted = comfy.sampler_helpers.convert_cond([[cond["cond"], extras]])
         (encoded,) = comfy.samplers.encode_model_conds(
-            self._base.extra_conds, converted, latents, self._model.load_device, "positive"
+            self._base.extra_conds,
+            converted,
+            latents,
+            self._model.load_device,
+            "positive",
+            latent_image=torch.zeros_like(latents),
         )
         conds = {
             name: value.process_cond(batch_size=1, device=self._model.load_device, area=None)
@@ -114,21 +124,30 @@ class Network:
         }
 
 
-def parameterization_of(sampling: Any) -> Parameterization:
+def formula_of(sampling: Any) -> tuple[Parameterization, bool]:
     """Tell what a network predicts by the host's formulas for it, not by its name.
 
     Args:
         sampling: the host's `model_sampling`.
 
+    Returns:
+        what it predicts, and whether the host's latents are x0 + sigma · noise. For a flow they
+        usually are not; those of Cosmos are.
+
     Raises:
         InputError: none of epsilon, v and flow.
     """
     sigmas = sampling.sigmas.detach().to("cpu", torch.float64).clone()
-    known: Sequence[Parameterization] = ("epsilon", "v_prediction", "flow")
-    for parameterization in known:
+    known: Sequence[tuple[Parameterization, bool]] = (
+        ("epsilon", True),
+        ("v_prediction", True),
+        ("flow", False),
+        ("flow", True),
+    )
+    for formula in known:
         places = (0, len(sigmas) // 2, -1)
-        if all(_computes(sampling, parameterization, sigmas[i]) for i in places):
-            return parameterization
+        if all(_computes(sampling, *formula, sigmas[i]) for i in places):
+            return formula
     kinds = ", ".join(c.__name__ for c in type(sampling).__mro__[1:3])
     raise InputError(
         f"This model's kind of prediction ({kinds}) cannot be trained on: use a model that "
@@ -136,10 +155,11 @@ def parameterization_of(sampling: Any) -> Parameterization:
     )
 
 
-def schedule_of(parameterization: Parameterization, sigmas: Tensor) -> NoiseSchedule:
+def schedule_of(parameterization: Parameterization, adds: bool, sigmas: Tensor) -> NoiseSchedule:
     """The trainer's schedule from the host's sigmas, [timesteps]; a flow's shift is in them."""
     if parameterization == "flow":
-        return NoiseSchedule(1 - sigmas, sigmas)
+        shares = sigmas / (1 + sigmas) if adds else sigmas
+        return NoiseSchedule(1 - shares, shares)
     return NoiseSchedule.from_alphas_cumprod(1 / (1 + sigmas.double() ** 2))
 
 
@@ -154,20 +174,21 @@ def batches_of(conds: Sequence[Any]) -> list[slice]:
 
 
 @torch.no_grad()
-def _computes(sampling: Any, parameterization: Parameterization, sigma: Tensor) -> bool:
+def _computes(sampling: Any, parameterization: Parameterization, adds: bool, sigma: Tensor) -> bool:
     """Whether the host adds noise, scales and denoises at this sigma as the formulas say.
 
     In float64, where the little that LCM mixes in at any sigma shows.
     """
     generator = torch.Generator().manual_seed(0)
     output, noisy, noise = torch.randn((3, 1, 4, 2, 2), generator=generator, dtype=torch.float64)
-    scale = (sigma**2 + 1).sqrt()
-    scaled, mixed = noisy / scale, output + sigma * noise
+    flow = parameterization == "flow"
+    scale = (1 + sigma if flow else (sigma**2 + 1).sqrt()) if adds else torch.ones_like(sigma)
+    mixed = (output if adds else (1 - sigma) * output) + sigma * noise
     denoised = noisy - output * sigma
     if parameterization == "v_prediction":
         denoised = noisy / scale**2 - output * sigma / scale
-    if parameterization == "flow":
-        scaled, mixed = noisy, (1 - sigma) * output + sigma * noise
+    if flow:
+        denoised = denoised / scale
     sigma = sigma.view(1)
     host = (
         sampling.calculate_input(sigma, noisy),
@@ -176,5 +197,5 @@ def _computes(sampling: Any, parameterization: Parameterization, sigma: Tensor) 
     )
     return all(
         torch.allclose(found, expected, rtol=1e-7, atol=1e-7)
-        for found, expected in zip(host, (scaled, mixed, denoised), strict=True)
+        for found, expected in zip(host, (noisy / scale, mixed, denoised), strict=True)
     )

@@ -1,34 +1,28 @@
-"""How a word reaches the host's text encoders.
-
-The host's tokenizers ask `comfy.sd1_clip.load_embed` for the vectors behind
-`embedding:name`. While `resolving` is open they ask us first: for a word held in
-memory, or for the places that training keeps for vectors that still change.
-"""
+"""The host's text encoders: which of them read vectors in the place of words, and CLIPs that do."""
 
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.sd1_clip
 import torch
 from torch import Tensor
 
 from ...trainer.embeddings.embedding import Embedding
 from ...trainer.errors import InputError
 from ...trainer.model import TextEncoder
-from ...trainer.prompts import PLACEHOLDER
+from .places import (
+    IN_PROMPTS,
+    WORD,
+    Placeholders,
+    TokenVector,
+    asking,
+    inner_tokenizers,
+    resolving,
+)
 from .weights import alias_of, packing, unpacked
-
-WORD = "textual-inversion-word"
-"""What a word is called while we tokenise, whatever characters its own name has."""
-
-Lookup = Callable[[str, str], Any]
-"""(name of the embedding, key of the encoder) -> its rows, or None to look for a file."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +99,33 @@ class HostEncoder:
         chunks: list[list[tuple[Any, ...]]] = prompt[short if short in prompt else self.name]
         return chunks
 
+    def ids_of(self, prompt: Mapping[str, Any]) -> list[Any]:
+        """The tokens of all chunks: ids, and what stands in the places of a word."""
+        return [token[0] for chunk in self.tokens_of(prompt) for token in chunk]
+
 
 def text_encoders(clip: Any) -> list[HostEncoder]:
     """The encoders of a host's CLIP that read token vectors, in the host's order.
+
+    A tokenizer without an encoder behind it (Anima's for T5) is none, and neither is an encoder
+    whose tokenizer finds no words.
 
     Raises:
         InputError: there is none.
     """
     encoders = []
-    for name, tokenizer in _inner_tokenizers(clip.tokenizer).items():
+    reading = asking(clip.tokenizer, f" {IN_PROMPTS} ")
+    for name, tokenizer in inner_tokenizers(clip.tokenizer).items():
         # The host calls the tokenizer of T5 in PixArt `clip_t5xxl`, but its model `t5xxl`.
         models = (getattr(clip.cond_stage_model, n, None) for n in (name, _short(name)))
         model = next((m for m in models if m is not None), None)
-        if hasattr(model, "process_tokens"):
+        if hasattr(model, "process_tokens") and tokenizer.embedding_key in reading:
             encoders.append(HostEncoder(name, tokenizer.embedding_key, tokenizer, model))
     if not encoders:
         raise InputError(
-            f"The text encoder {type(clip.cond_stage_model).__name__} does not support embeddings: "
-            "load a model whose text encoder ComfyUI builds on its SDClipModel, such as SD1, SD2 "
-            "or SDXL."
+            f"The text encoder {type(clip.cond_stage_model).__name__} takes no vectors in the "
+            "place of words, so no word can be learned for it: load a model of another family, "
+            "such as SDXL, Flux.1 or Z-Image."
         )
     return encoders
 
@@ -132,43 +134,6 @@ def widths(clip: Any) -> dict[str, int]:
     """Encoder key -> width of the token vectors that it reads."""
     tables = {e.key: e.model.transformer.get_input_embeddings() for e in text_encoders(clip)}
     return {key: int(table.weight.shape[1]) for key, table in tables.items()}
-
-
-class Placeholders:
-    """Stands in for an embedding's tensor while the host tokenises: any objects, in order."""
-
-    def __init__(self, rows: Sequence[Any]) -> None:
-        self._rows = rows
-        self.shape = (len(rows), 0)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._rows[index]
-
-
-@contextmanager
-def resolving(tokenizer: Any, lookup: Lookup) -> Iterator[None]:
-    """Let the host's tokenizers ask `lookup` before they look for an embedding file."""
-    original = comfy.sd1_clip.load_embed
-
-    def load_embed(name: str, directory: Any, size: int, key: str | None = None) -> Any:
-        found = lookup(name, key or "")
-        return original(name, directory, size, key) if found is None else found
-
-    # A tokenizer without embedding folders would not even ask.
-    without_folders = [
-        inner
-        for inner in _inner_tokenizers(tokenizer).values()
-        if inner.embedding_directory is None
-    ]
-    try:
-        comfy.sd1_clip.load_embed = load_embed
-        for inner in without_folders:
-            inner.embedding_directory = []
-        yield
-    finally:
-        comfy.sd1_clip.load_embed = original
-        for inner in without_folders:
-            inner.embedding_directory = None
 
 
 def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
@@ -183,7 +148,7 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
     """
     rows = {
         word.name: {
-            key: Placeholders([_Place(vector) for vector in vectors])
+            key: Placeholders([vector.as_subclass(TokenVector) for vector in vectors])
             for key, vectors in word.rows_for(widths(clip)).items()
         }
         for word in words
@@ -195,9 +160,7 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
 
     def tokenize_with_weights(*args: Any, **kwargs: Any) -> Any:
         with resolving(clip.tokenizer, look_up):
-            tokens = tokenize(*args, **kwargs)
-        _fill_places(tokens)
-        return tokens
+            return tokenize(*args, **kwargs)
 
     clone = clip.clone()
     clone.tokenizer = copy.copy(clip.tokenizer)
@@ -214,42 +177,5 @@ def tokenize_without(clip: Any, prompt: str) -> Any:
         return clip.tokenize(prompt)
 
 
-def as_host_prompt(prompt: str) -> str:
-    """Write the placeholder in the host's notation, under the name `WORD`.
-
-    The host reads `embedding:` only after white space, and takes all up to the next white
-    space for the name: at the end of a prompt too, where templates of language models go on.
-    No space is added where there is one: some tokenizers count them.
-    """
-    word = re.escape(PLACEHOLDER)
-    spaced = re.sub(rf"(?<=\S){word}", f" {PLACEHOLDER}", prompt)
-    spaced = re.sub(rf"{word}(?!\s)", f"{PLACEHOLDER} ", spaced)
-    return spaced.replace(PLACEHOLDER, f"embedding:{WORD}")
-
-
-@dataclass(frozen=True, eq=False)
-class _Place:
-    """Keeps the place of a vector while the host tokenises.
-
-    Some of its tokenizers (Qwen-Image) compare every token with a number, which a tensor
-    cannot answer with yes or no.
-    """
-
-    vector: Tensor
-
-
-def _fill_places(tokens: Any) -> None:
-    """Put the vectors into what the host's tokenizer returned."""
-    for chunks in tokens.values():
-        for chunk in chunks if isinstance(chunks, list) else ():
-            for i, token in enumerate(chunk if isinstance(chunk, list) else ()):
-                if isinstance(token, tuple) and isinstance(token[0], _Place):
-                    chunk[i] = (token[0].vector, *token[1:])
-
-
 def _short(name: str) -> str:
     return name.removeprefix("clip_")
-
-
-def _inner_tokenizers(tokenizer: Any) -> dict[str, Any]:
-    return {n: t for n, t in vars(tokenizer).items() if hasattr(t, "embedding_key")}

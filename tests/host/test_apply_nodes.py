@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.client import Host
-from support.families import FAMILIES, text_encoder
+from support.families import text_encoder
 from support.graph import Graph, Link, Node, sample
 from support.results import GraphFailedError
+from support.small_families import FAMILIES
 from support.training import checkpoint
 
 

@@ -20,10 +20,11 @@ from support.counted import (
     step_bytes,
     text_encoders,
 )
-from support.families import FAMILIES, build, text_encoder
+from support.families import build, text_encoder
 from support.loaded import executing
 from support.paths import ROOT
 from support.short_runs import learn
+from support.small_families import FAMILIES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import families
-from support.families import FAMILIES, build
+from support.families import build
 from support.loaded import Loaded
 from support.short_runs import draw, learn, predicted_as_sampled
+from support.small_families import FAMILIES
 
 REFUSED_PATCH = "cannot be trained through"
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .families import FLUX, LUMINA, unet
+from .small_families import FLUX, LUMINA, unet
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,19 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default}
+
 
 class _Double(TorchDispatchMode):
     """Whatever asks for float32 gets float64."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = {k: _wider(v) for k, v in (kwargs or {}).items()}
-        result = func(*(_wider(a) for a in args), **kwargs)
+        args = tuple(_wider(a) for a in args)
+        if func in _PRODUCTS and any(a.dtype is torch.float64 for a in args):
+            # A table of float32 that is asked for float32 comes here as it is.
+            args = tuple(a.double() for a in args)
+        result = func(*args, **kwargs)
         # Where a table of float32 is asked for float32, nothing is cast.
         return result.double() if func is torch.ops.aten.embedding.default else result
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from .families import HostFamily, marks, supported
+from .families import marks, supported
 from .loaded import Loaded
+from .small_families import HostFamily
 
 STORAGE = "float8 storage"
 """Plain weights of 8 bits, which the host casts each time it computes."""

@@ -32,7 +32,8 @@ _LABELS: Mapping[str, str] = {
 """How tools name a text encoder's tensor -> ComfyUI's key, "" where only the width tells."""
 
 _ENCODER_KEY = re.compile(
-    r"clip_[lgh]|llama\w*|(pile_|u|m|by)?t5\w*|(gemma|qwen|mistral|ministral|jina|hidream)\d*\w*"
+    r"clip_[lgh]|(llama|gemma|qwen|mistral|ministral|jina|hidream|gpt_oss)\w*|(pile_|um|u|m|by)?t5\w*"
+    r"|chinese_roberta"
 )
 """ComfyUI's keys of text encoders."""
 

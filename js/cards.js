@@ -68,8 +68,10 @@ export class Cards {
     this.list = element("div", { className: "ti-cards" });
     this.note = element("div", { className: "ti-note" });
     this.root = element("div", { className: "ti-embeddings" },
-      element("div", { className: "ti-top" }, this.search, refresh),
-      element("div", { className: "ti-top" }, this.folder, this.order), this.note, this.list);
+      element("div", { className: "ti-head" },
+        element("div", { className: "ti-top" }, this.search, refresh),
+        element("div", { className: "ti-top" }, this.folder, this.order), this.note),
+      this.list);
   }
 
   /** Read the folder again. */

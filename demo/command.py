@@ -22,7 +22,7 @@ def describe_demo(parser: CommandParser) -> None:
         help="The folder for the results" + DEFAULT,
     )
     parser.add_argument(
-        "--concept", default="sun-disk", help="What to learn" + DEFAULT + "; a wrong name "
+        "--concept", default="candy-flower", help="What to learn" + DEFAULT + "; a wrong name "
         "lists the right ones."
     )  # fmt: skip
     parser.add_argument("--steps", type=int, help="Updates of the vectors, if not the default.")

@@ -30,6 +30,11 @@ function middle() {
   return app.clientPosToCanvasPos([box.left + box.width / 2, box.top + box.height / 2]);
 }
 
+/** Say why something cannot be done. */
+function refuse(sentence) {
+  app.extensionManager.toast?.add({ severity: "warn", summary: "Not in a prompt", detail: sentence, life: 10000 });
+}
+
 export function acceptDrops() {
   const isText = (target) => target.matches?.("textarea, input[type=text], [contenteditable=true]");
   const isGraph = (target) => app.canvas.canvas.parentElement?.contains(target) || target === app.canvas.canvas
@@ -47,10 +52,11 @@ export function acceptDrops() {
     if (!carries(event)) return;
     // The page would take every drop for a workflow. A text field inserts the text by itself.
     event.stopPropagation();
-    if (isText(event.target)) return;
+    const card = JSON.parse(event.dataTransfer.getData(DRAGGED));
+    if (isText(event.target) && !card.unnamed) return;
     event.preventDefault();
-    if (!isGraph(event.target)) return;
-    place(JSON.parse(event.dataTransfer.getData(DRAGGED)), app.clientPosToCanvasPos([event.clientX, event.clientY]));
+    if (isText(event.target)) refuse(card.unnamed);
+    else if (isGraph(event.target)) place(card, app.clientPosToCanvasPos([event.clientX, event.clientY]));
   }, true);
 }
 
@@ -60,7 +66,7 @@ export function addEmbeddingsTab() {
   });
   app.extensionManager.registerSidebarTab({
     id: "textual-inversion-embeddings",
-    icon: "pi pi-language",
+    icon: "ti-tab-icon",
     title: "Embeddings",
     tooltip: "Embeddings",
     type: "custom",

@@ -6,6 +6,7 @@ import { api, app } from "./host.js";
 import { accuse, accusedSlots, acquit, foldAdvanced } from "./input_marks.js";
 import { EVENT } from "./runs.js";
 import { addStepGrid } from "./step_grid.js";
+import { orderTemplates } from "./templates.js";
 import { addTrainingPanel, announce, catchUp } from "./training_panel.js";
 
 const TRAIN = ["TextualInversionTrain", "TextualInversionTrainNegative"];
@@ -17,6 +18,8 @@ api.addEventListener("execution_error", accuse);
 api.addEventListener("execution_start", acquit);
 // After a lost connection messages are missing.
 api.addEventListener("reconnected", catchUp);
+// Before the page asks for them.
+orderTemplates(api);
 
 app.registerExtension({
   name: "textual-inversion",

@@ -15,7 +15,7 @@ from ..trainer.prompts import PLACEHOLDER, with_placeholder
 from .host import library
 from .host.places import WORD, as_host_prompt
 from .host.text_encoders import text_encoders, tokenize_without, widths, with_words
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 
 CONNECTED = "the connected one"
 """What the list of files offers besides files."""
@@ -37,6 +37,7 @@ class ApplyEmbedding(io.ComfyNode):
             node_id="TextualInversionApply",
             display_name="Apply Embedding",
             category=CATEGORY,
+            **found_as("use embedding", "prompt with embedding", "apply TI", "embedding strength"),
             description="Encodes a prompt with a word, saved or not. The CLIP output knows the "
             "word too: any text encoder after it understands embedding:NAME.",
             hidden=[io.Hidden.unique_id],
@@ -90,6 +91,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
             node_id="TextualInversionApplyNegative",
             display_name="Apply Negative Embedding",
             category=CATEGORY,
+            **found_as("negative TI", "EasyNegative", "bad hands", "use negative embedding"),
             description="Encodes a negative prompt with a word made for it, such as EasyNegative. "
             "Connect the result to the sampler's negative input.",
             hidden=[io.Hidden.unique_id],

@@ -26,7 +26,7 @@ from ..trainer.errors import InputError
 from ..trainer.model import TextEncoder
 from .drawing import PROMPT, drawing_inputs, drawn
 from .host.text_encoders import text_encoders
-from .inputs import CATEGORY, EmbeddingSocket, name_problem
+from .inputs import CATEGORY, EmbeddingSocket, found_as, name_problem
 
 MODES = {
     "weighted sum": "a straight line from the first word (amount 0) to the others' mean (1)",
@@ -53,6 +53,14 @@ class BlendEmbeddings(io.ComfyNode):
             node_id="TextualInversionBlend",
             display_name="Blend Embeddings",
             category=CATEGORY,
+            **found_as(
+                "mix embeddings",
+                "merge embeddings",
+                "combine embeddings",
+                "average",
+                "slerp",
+                "TI merge",
+            ),
             description="Makes a new word from one or more others: mixes them, joins them, or "
             "reduces them to fewer vectors.",
             inputs=[

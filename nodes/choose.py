@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..trainer.errors import InputError
 from ..trainer.runs.run_folder import RunFolder, find_run, list_runs
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 from .page.runs import runs_folder
 
 NOTHING = "no runs yet"
@@ -27,6 +27,12 @@ class ChooseTrainingStep(io.ComfyNode):
             node_id="TextualInversionChoose",
             display_name="Choose Training Step",
             category=CATEGORY,
+            **found_as(
+                "checkpoint of a training",
+                "earlier step",
+                "training previews",
+                "pick embedding step",
+            ),
             description="Shows what a training run drew at each step, and outputs the word from "
             "the one you choose.",
             inputs=[

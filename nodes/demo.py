@@ -5,13 +5,13 @@ from __future__ import annotations
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..demo.concepts import CONCEPTS
 from ..demo.lesson import captioned_pictures
 from ..demo.world import PIXELS
 from .host.demo_model import build
-from .inputs import CATEGORY
+from .inputs import CATEGORY, found_as
 
 DEMO_CATEGORY = f"{CATEGORY}/demo"
 
@@ -26,6 +26,7 @@ class LoadTinyDemoModel(io.ComfyNode):
             node_id="TextualInversionDemoModel",
             display_name="Load Tiny Demo Model",
             category=DEMO_CATEGORY,
+            **found_as("textual inversion demo", "tiny model", "model without a checkpoint"),
             description="A tiny Stable Diffusion that comes with this pack: it draws shapes at "
             f"{PIXELS} x {PIXELS} pixels in seconds, without a GPU. Swap it for Load Checkpoint to "
             "work with a real model.",
@@ -55,8 +56,11 @@ class DemoPictures(io.ComfyNode):
             node_id="TextualInversionDemoPictures",
             display_name="Demo Pictures",
             category=DEMO_CATEGORY,
+            **found_as("textual inversion demo", "training pictures", "example dataset"),
             description="Draws a few pictures of one thing or style that the tiny demo model has "
             "never seen. Ordinary words come close; only a learned word matches it.",
+            # So that its pictures are shown whenever the graph runs, also out of the cache.
+            is_output_node=True,
             inputs=[
                 io.Combo.Input(
                     "concept",
@@ -95,4 +99,5 @@ class DemoPictures(io.ComfyNode):
         """Draw the pictures."""
         pictures, captions = captioned_pictures(concept, count, seed)
         images = [torch.from_numpy(p.astype(np.float32))[None] for p in pictures]
-        return io.NodeOutput(images, captions, CONCEPTS[concept].class_words)
+        shown = ui.PreviewImage(torch.cat(images))
+        return io.NodeOutput(images, captions, CONCEPTS[concept].class_words, ui=shown)

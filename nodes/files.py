@@ -13,7 +13,7 @@ from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.names import new_name
 from ..trainer.files.writing import FORMATS
 from .host import library
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -26,6 +26,9 @@ class SaveEmbedding(io.ComfyNode):
             node_id="TextualInversionSave",
             display_name="Save Embedding",
             category=CATEGORY,
+            **found_as(
+                "save TI", "export embedding", "write textual inversion", "convert embedding"
+            ),
             description="Saves a word to the embeddings folder, where every prompt can use it as "
             "embedding:NAME.",
             is_output_node=True,
@@ -78,6 +81,7 @@ class LoadEmbedding(io.ComfyNode):
             node_id="TextualInversionLoad",
             display_name="Load Embedding",
             category=CATEGORY,
+            **found_as("load TI", "embedding loader", "load textual inversion", "open embedding"),
             description="Reads a word from the embeddings folder, whichever tool made it.",
             inputs=[
                 io.Combo.Input(

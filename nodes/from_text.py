@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..trainer.embeddings.names import new_name
 from ..trainer.embeddings.text_vectors import from_text
 from .host.text_encoders import text_encoders
-from .inputs import CATEGORY, EmbeddingSocket, name_problem
+from .inputs import CATEGORY, EmbeddingSocket, found_as, name_problem
 
 
 class EmbeddingFromText(io.ComfyNode):
@@ -22,6 +22,7 @@ class EmbeddingFromText(io.ComfyNode):
             node_id="TextualInversionFromText",
             display_name="Embedding from Text",
             category=CATEGORY,
+            **found_as("text to embedding", "token vectors", "prompt to embedding"),
             description="Makes a word from plain text: the vectors of its tokens. Use it to start "
             "training from, to blend with other words, or to give a long description a short name.",
             inputs=[

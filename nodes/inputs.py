@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -18,6 +19,12 @@ EmbeddingSocket = io.Custom("EMBEDDING")
 
 LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
+
+
+def found_as(*words: str) -> dict[str, list[str]]:
+    """What the page's search finds a node by besides its name, for a schema that knows of it."""
+    known = any(field.name == "search_aliases" for field in dataclasses.fields(io.Schema))
+    return {"search_aliases": list(words)} if known else {}
 
 
 def setting_inputs(kind: type[Settings], place: str) -> list[io.Input]:

@@ -11,7 +11,7 @@ from ..trainer.embeddings.drawing import draw_embedding
 from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.inspection import inspect
 from .host.text_encoders import text_encoders
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 
 
 class InspectEmbedding(io.ComfyNode):
@@ -24,6 +24,13 @@ class InspectEmbedding(io.ComfyNode):
             node_id="TextualInversionInspect",
             display_name="Inspect Embedding",
             category=CATEGORY,
+            **found_as(
+                "embedding info",
+                "embedding metadata",
+                "nearest words",
+                "compare embeddings",
+                "TI info",
+            ),
             description="Shows what a word is: which models it is for, how many vectors it has, "
             "how long they are, the nearest words, how similar its vectors are, and the notes in "
             "its file.",

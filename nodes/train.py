@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trainer.settings import Settings
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
 
 
@@ -21,6 +21,17 @@ class TrainTextualInversion(io.ComfyNode):
             node_id="TextualInversionTrain",
             display_name="Train Textual Inversion",
             category=CATEGORY,
+            **found_as(
+                "train embedding",
+                "train concept",
+                "train style",
+                "train TI",
+                "textual inversion trainer",
+                "learn a word",
+                "finetune",
+                "DreamBooth alternative",
+                "LoRA alternative",
+            ),
             description="Learns a new word from a few pictures with the model that the graph has "
             "loaded. The model itself does not change.",
             is_input_list=True,

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..trainer.settings import NegativeSettings
 from .host.execution import blocked
-from .inputs import CATEGORY, EmbeddingSocket
+from .inputs import CATEGORY, EmbeddingSocket, found_as
 from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
 
 NO_POSITIVE = "There is no positive word: only the objective “pair” learns one."
@@ -24,6 +24,13 @@ class TrainNegativeEmbedding(io.ComfyNode):
             node_id="TextualInversionTrainNegative",
             display_name="Train Negative Embedding",
             category=CATEGORY,
+            **found_as(
+                "train negative embedding",
+                "negative TI",
+                "bad hands",
+                "EasyNegative",
+                "textual inversion trainer",
+            ),
             description="Learns a word for negative prompts, like EasyNegative: from bad pictures, "
             "from good ones, or together with a word for the prompt. The model itself does not "
             "change.",

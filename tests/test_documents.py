@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -79,7 +80,7 @@ def test_links_lead_somewhere() -> None:
     for page in [*pages, *sorted(DOCS.rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
-            linked = page.parent / target if target else page
+            linked = page.parent / unquote(target) if target else page
             assert linked.exists(), f"{page.name} links to {target}"
             if anchor:
                 found = anchors(linked.read_text(encoding="utf-8"))
@@ -99,7 +100,9 @@ def test_the_guide_names_what_exists() -> None:
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):
         assert name in known, name
     templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
-    assert set(re.findall(r"\*\*(\d-[a-z0-9-]+)\*\*", guide)) <= templates
+    named = set(re.findall(r"\*\*(\d [A-Z][^*]+)\*\*", guide + README))
+    assert named
+    assert named <= templates
 
 
 def test_ci_finds_the_test_line() -> None:

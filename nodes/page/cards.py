@@ -30,10 +30,10 @@ def cards() -> list[dict[str, Any]]:
     """One for each listed file, in the order of the list.
 
     Returns:
-        `file` (as in the list), `name`, `prompt` (how a prompt names it; "" where only our nodes
-        read the format, or the host would cut the name), `negative`, `family`, `vectors`,
-        `preview` (whether there seems to be a picture: none is decoded before it is asked for),
-        `changed` (when, in seconds) and `error` (why it cannot be read, or "").
+        `file` (as in the list), `folder` (which of it, or ""), `name`, `prompt` (how a prompt names
+        it, or ""), `unnamed` (why no prompt can, or ""), `negative`, `family`, `vectors`, `preview`
+        (whether there seems to be a picture: none is decoded before it is asked for), `changed`
+        (when, in seconds) and `error` (why it cannot be read, or "").
     """
     files = library.listed()
     contents = _CONTENTS.of(files)
@@ -42,11 +42,14 @@ def cards() -> list[dict[str, Any]]:
 
 def _card(file: EmbeddingFile, content: Content) -> dict[str, Any]:
     path = PurePosixPath(file.name)
+    prompt, unnamed = _prompt(path)
     may_show = file.has_picture or content.has_thumbnail or path.suffix.lower() in PICTURE_SUFFIXES
     return {
         "file": file.name,
+        "folder": "" if path.parent == PurePosixPath() else str(path.parent),
         "name": path.stem,
-        "prompt": _prompt(path),
+        "prompt": prompt,
+        "unnamed": unnamed,
         "negative": content.negative,
         "family": content.family,
         "vectors": content.vectors,
@@ -70,10 +73,14 @@ def _read(file: EmbeddingFile) -> Content:
 _CONTENTS = Known(_read)
 
 
-def _prompt(file: PurePosixPath) -> str:
+def _prompt(file: PurePosixPath) -> tuple[str, str]:
+    """How a prompt names a file, or why it cannot."""
     if file.suffix.lower() not in library.HOST_SUFFIXES:
-        return ""
+        return "", f"ComfyUI's prompts read no {file.suffix} files: drop it onto the graph instead."
     try:
-        return f"embedding:{'/'.join(check_name(part) for part in file.with_suffix('').parts)}"
+        return f"embedding:{'/'.join(check_name(part) for part in file.with_suffix('').parts)}", ""
     except InputError:
-        return ""
+        return "", (
+            f"A prompt would cut “{file.with_suffix('')}” off, as names in it end at white space, "
+            "commas, brackets and quotes: rename the file, or drop it onto the graph."
+        )

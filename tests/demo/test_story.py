@@ -20,7 +20,7 @@ def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo_teaches_and_tells(tmp_path: Path) -> None:
     from textual_inversion.trainer.files.reading import read_embedding
 
-    run = demo(tmp_path)
+    run = demo(tmp_path, "--concept", "sun-disk")
     assert run.returncode == 0, run.stderr
     assert run.stdout.rstrip().endswith(f"Look at {Path('here') / 'story.png'}")
     words, learned = (

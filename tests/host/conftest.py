@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from support.browser import ComfyPage
     from support.client import Host, RunningHost
 
 HERE = Path(__file__).parent
@@ -50,10 +53,50 @@ def running_host(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 
 @pytest.fixture(scope="session")
-def host(running_host: RunningHost) -> Iterator[Host]:
+def shared_host(running_host: RunningHost) -> Iterator[Host]:
     """The server that most tests share."""
     with running_host() as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def host(shared_host: Host) -> Host:
+    """The same, but for modules that say otherwise."""
+    return shared_host
+
+
+@pytest.fixture(scope="module", params=["pinned", "newest"])
+def page_host(
+    running_host: RunningHost,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Host]:
+    """A server with the page that its ComfyUI asks for, or with the newest on PyPI."""
+    from support.frontend import newest_frontend
+
+    if request.param == "pinned":
+        yield request.getfixturevalue("shared_host")
+        return
+    page = newest_frontend(tmp_path_factory.mktemp("frontend"))
+    with running_host("--front-end-root", str(page)) as newer:
+        yield newer
+
+
+@pytest.fixture
+def comfy(page_host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
+    """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
+    from support.browser import browser_page
+
+    newer = "--front-end-root" in page_host.server.arguments
+    with browser_page(page_host.server.url, ours_only=newer) as page:
+        page.open()
+        yield page
+        folder = Path(os.environ.get("PAGE_PICTURES") or tmp_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"\W+", "-", request.node.name)
+        page.page.screenshot(path=folder / f"{name}.png")
+        page_host.interrupt()  # a test that failed leaves nothing running to the next
+        assert page.complaints == []
 
 
 @pytest.hookimpl(wrapper=True)

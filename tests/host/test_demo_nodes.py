@@ -12,7 +12,7 @@ import torch
 from support.client import Host
 from support.graph import Graph, Node, sample
 from support.loaded import executing
-from support.paths import ROOT
+from support.paths import template
 from support.training import train
 from support.workflows import to_api
 
@@ -24,8 +24,8 @@ GUIDANCE, STEPS = 4.0, 25
 @pytest.fixture(scope="module")
 def lesson(host: Host) -> str:
     """A word learned with the very settings of the first template."""
-    template = json.loads((ROOT / "example_workflows" / "1-first-word.json").read_text())
-    nodes = to_api(template, host.object_info())
+    first = json.loads(template(1).read_text())
+    nodes = to_api(first, host.object_info())
     (settings,) = (n for n in nodes.values() if n["class_type"] == "TextualInversionTrain")
     plain = {k: v for k, v in settings["inputs"].items() if not isinstance(v, list)}
     graph = Graph()

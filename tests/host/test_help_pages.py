@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.client import Host
 from support.help_pages import page_of
-from support.paths import ROOT
+from support.paths import template
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
@@ -16,7 +16,7 @@ from support.browser import CHROMIUM, TRAIN, browser_page, read_workflow
 if TYPE_CHECKING:
     from support.browser import ComfyPage
 
-TEMPLATE = ROOT / "example_workflows" / "1-first-word.json"
+TEMPLATE = template(1)
 
 pytestmark = [
     pytest.mark.skipif(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,18 +10,17 @@ from uuid import uuid4
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.client import Host, RunningHost
-from support.frontend import newest_frontend
-from support.paths import ROOT
+from support.client import Host
+from support.paths import template
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
-from support.browser import CHROMIUM, TRAIN, browser_page, read_workflow
+from support.browser import CHROMIUM, TRAIN, read_workflow
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
 
-TEMPLATE = ROOT / "example_workflows" / "1-first-word.json"
+TEMPLATE = template(1)
 HOSTILE = "<img src=x onerror=alert(1)>"
 STRIP = ".ti-strip .ti-thumbnail"
 
@@ -36,35 +33,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["pinned", "newest"])
-def host(
-    host: Host,
-    running_host: RunningHost,
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-) -> Iterator[Host]:
-    """A server with the page that its ComfyUI asks for, or with the newest on PyPI."""
-    if request.param == "pinned":
-        yield host
-        return
-    page = newest_frontend(tmp_path_factory.mktemp("frontend"))
-    with running_host("--front-end-root", str(page)) as newer:
-        yield newer
-
-
-@pytest.fixture
-def comfy(host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
-    """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
-    newer = "--front-end-root" in host.server.arguments
-    with browser_page(host.server.url, ours_only=newer) as page:
-        page.open()
-        yield page
-        folder = Path(os.environ.get("PAGE_PICTURES") or tmp_path)
-        folder.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"\W+", "-", request.node.name)
-        page.page.screenshot(path=folder / f"{name}.png")
-        host.interrupt()  # a test that failed leaves nothing running to the next
-        assert page.complaints == []
+@pytest.fixture(scope="module")
+def host(page_host: Host) -> Host:
+    return page_host
 
 
 def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:

@@ -8,10 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The repository, which is also the Python package and the folder ComfyUI loads."""
 
+TEMPLATES = ROOT / "example_workflows"
+
 DATA = ROOT.parent / "shared" / "data"
 """Material that is not part of the project; tests that use it skip where it is absent."""
 
 TAESD = DATA / "taesd"
+
+
+def template(number: int) -> Path:
+    """One of the templates, whose names begin with their numbers."""
+    (found,) = TEMPLATES.glob(f"{number} *.json")
+    return found
 
 
 def cache_dir() -> Path:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .subgraphs import without_subgraphs
+
 Definition = Mapping[str, Any]
 Workflow = Mapping[str, Any]
 
 NOTES = frozenset({"Note", "MarkdownNote"})
 """Nodes that only the page knows."""
+
+LEFT_TO_CHOOSE = frozenset({"CheckpointLoaderSimple", "LoadImage"})
+"""Nodes with a file of the user's: a template leaves it empty, which the page opens without an
+error, and refuses to run."""
 
 WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 AUTOGROW = "COMFY_AUTOGROW_V3"
@@ -26,6 +32,7 @@ def to_api(workflow: Workflow, definitions: Mapping[str, Definition]) -> dict[st
         WorkflowError: an unknown node or input, a link that its ends know nothing of, a value too
             many or too few, or one that the node does not offer.
     """
+    workflow = without_subgraphs(workflow)
     nodes = {node["id"]: node for node in workflow["nodes"] if node["type"] not in NOTES}
     for node in nodes.values():
         if node["type"] not in definitions:
@@ -74,8 +81,10 @@ def _values(node: Mapping[str, Any], definition: Definition) -> dict[str, Any]:
             continue
         if not rest:
             raise WorkflowError(f"{where} has no value for {name}.")
-        values[name] = rest.pop(0)
-        _check_value(f"{where}.{name}", values[name], kind, options)
+        saved = rest.pop(0)
+        values[name] = node.get("promoted", {}).get(name, saved)
+        if values[name] != "" or node["type"] not in LEFT_TO_CHOOSE:
+            _check_value(f"{where}.{name}", values[name], kind, options)
         # Widgets that the page adds behind one of the node's own.
         if options.get("control_after_generate"):
             control = rest.pop(0)

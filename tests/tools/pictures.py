@@ -1,9 +1,10 @@
-"""Makes the templates' pictures anew: each as the page shows it, run where it needs no checkpoint.
+"""Makes the pictures of the templates and of the docs anew, by running the templates.
 
-The training node of the first also gives the guide's picture of the chart.
+    cd tests && python -m tools.pictures        # all
+    cd tests && python -m tools.pictures 1 4    # those of these templates
 
-    cd tests && python -m tools.pictures                # all
-    cd tests && python -m tools.pictures 1-first-word   # this one
+Each template gets a thumbnail: what its word was learned from, and what is drawn. The first also
+gives the README's picture and the guide's chart, and what it learns the story of the demo.
 
 Wanted whenever a template, the training node or the weights of the tiny model have changed.
 """
@@ -11,91 +12,224 @@ Wanted whenever a template, the training node or the weights of the tiny model h
 from __future__ import annotations
 
 import io
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from support.browser import TRAIN, ComfyPage, browser_page
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from support.browser import TRAIN, ComfyPage, browser_page, read_workflow
 from support.client import Host, serving
 from support.comfyui import find_comfyui
-from support.paths import ROOT
+from support.package import use_checkout
+from support.paths import ROOT, template
+from support.workflows import to_api
 
-TEMPLATES = ROOT / "example_workflows"
-CHART = ROOT / "docs" / "guide" / "chart.png"
-WIDTH = 1100
-ROOM = 120
-"""Pixels of the window to the left of and above the graph, where the page has bars."""
+Pixels = NDArray[np.uint8]
+
+DOCS = ROOT / "docs"
+PICTURES = "TextualInversionDemoPictures"
+SIDE, GAP, LABEL = 512, 10, 42
+"""Pixels of a thumbnail; the page shows it at less than half of that."""
+GROUND, INK = "#20222e", "#f4f1ea"
+WINDOW = (1700, 1000)
+EDGE = 14
+"""Pixels around the graph in the README's picture."""
 
 
-def main(names: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class Shown:
+    """What a thumbnail shows below three of the given pictures.
+
+    Attributes:
+        labels: one for each of two pictures, or one for both.
+        places: where they are drawn: the title of a node, and the number of its picture.
+        stand_in: for a template that wants a checkpoint, what the tiny model learns in its place,
+            and the prompts of the two pictures.
+    """
+
+    labels: tuple[str, ...]
+    places: tuple[tuple[str, int], ...]
+    stand_in: tuple[str, ...] = ()
+
+
+DRAWN = "Drawn with the word"
+SHOWN = {
+    1: Shown(("before", "after"), (("Before: ordinary words", 3), ("After: the new word", 3))),
+    2: Shown(
+        ("learned",),
+        ((DRAWN, 0),),
+        (
+            "lagoon-star",
+            "a photo of a [name] on a yellow background, in the center",
+            "a photo of a [name] on a pink background, in the center",
+        ),
+    ),
+    3: Shown(
+        ("in this style",),
+        ((DRAWN, 0),),
+        (
+            "ink-checks",
+            "a flower on a white background, in the center, in the style of [name]",
+            "a square on a pink background, in the center, in the style of [name]",
+        ),
+    ),
+    4: Shown(("without", "with"), (("Without the negative", 0), ("With the negative", 0))),
+    5: Shown(("drawn at once",), ((DRAWN, 0), (DRAWN, 1))),
+    6: Shown(("1 vector", "4 vectors"), (("A: one vector", 0), ("B: four vectors", 0))),
+}
+
+
+def main(numbers: Sequence[int]) -> int:
     """Make the pictures of these templates; returns the exit code."""
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(find_comfyui(), Path(folder)) as host,
     ):
-        for path in sorted(TEMPLATES.glob("*.json")):
-            if not names or path.stem in names:
-                _picture(host, path).save(path.with_suffix(".jpg"), quality=85)
-                print(path.stem, flush=True)
+        for number in numbers or SHOWN:
+            path = template(number)
+            _thumbnail(host, path, SHOWN[number]).save(path.with_suffix(".jpg"), quality=88)
+            print(path.stem, flush=True)
+            if number == 1:
+                _pictures_of_the_page(host, path)
+                _story(path)
     return 0
 
 
-def _picture(host: Host, path: Path) -> Image.Image:
-    workflow = json.loads(path.read_text(encoding="utf-8"))
-    left, top, right, bottom = _bounds(workflow)
-    scale = WIDTH / (right - left)
-    height = round((bottom - top) * scale)
-    # Room at the other sides, too: buttons and a map lie in the corner.
-    with browser_page(host.server.url, WIDTH + 3 * ROOM, height + 3 * ROOM) as comfy:
+def _thumbnail(host: Host, path: Path, shown: Shown) -> Image.Image:
+    titles = {node.get("title"): str(node["id"]) for node in read_workflow(path)["nodes"]}
+    given: list[Pixels] = []
+    drawn: list[Pixels] = []
+    for graph in _graphs(host, path, shown):
+        result = host.run(graph, timeout=3600)
+        (pictures,) = (n for n, node in graph.items() if node["class_type"] == PICTURES)
+        given = [host.fetch_image(image) for image in result[pictures]["images"]]
+        for title, number in shown.places:
+            drawn.append(host.fetch_image(result[titles[title]]["images"][number]))
+    return _composed(given[:3], drawn, shown.labels)
+
+
+def _graphs(host: Host, path: Path, shown: Shown) -> Iterator[dict[str, Any]]:
+    """The template as it is; or with the tiny model for its checkpoint, once for each prompt."""
+    workflow = read_workflow(path)
+    if not shown.stand_in:
+        yield to_api(workflow, host.object_info())
+        return
+    concept, *prompts = shown.stand_in
+    definitions = host.object_info()
+    for prompt in prompts:
+        graph = to_api(workflow, definitions)
+        for node in graph.values():
+            kind, inputs = node["class_type"], node["inputs"]
+            if kind == "CheckpointLoaderSimple":
+                node.update(class_type="TextualInversionDemoModel", inputs={})
+            elif kind == "BatchImagesNode":
+                node.update(class_type=PICTURES, inputs={"concept": concept, "count": 5, "seed": 0})
+            elif kind == TRAIN:
+                pictures = inputs["images"][0]
+                inputs.update(resolution=128, captions=[pictures, 1], init_words=[pictures, 2])
+                inputs["overwrite"] = True
+            elif kind == "EmptyLatentImage":
+                inputs.update(width=128, height=128)
+            elif kind == "KSampler":
+                inputs["cfg"] = 3.0
+            elif kind == "CLIPTextEncode":
+                inputs["text"] = ""
+            elif kind == "TextualInversionApply":
+                inputs["text"] = prompt
+        yield {name: node for name, node in graph.items() if node["class_type"] != "LoadImage"}
+
+
+def _composed(
+    given: Sequence[Pixels], drawn: Sequence[Pixels], labels: Sequence[str]
+) -> Image.Image:
+    """Rows: the given pictures, labels, and as wide as these what was drawn."""
+    made = Image.new("RGB", (SIDE, SIDE), GROUND)
+    pen = ImageDraw.Draw(made)
+    font = ImageFont.load_default(34)
+    low = SIDE - GAP - _row(made, drawn, None)
+    top = (low - LABEL - _row(made, given, None)) // 2
+    _row(made, given, top)
+    _row(made, drawn, low)
+    for number, label in enumerate(labels):
+        place = (SIDE * (2 * number + 1) / (2 * len(labels)), low - LABEL / 2)
+        pen.text(place, label, fill=INK, font=font, anchor="mm")
+    return made
+
+
+def _row(made: Image.Image, pictures: Sequence[Pixels], top: int | None) -> int:
+    """Put pictures side by side, or only say how many pixels wide and high each would be."""
+    side = (SIDE - GAP * (len(pictures) + 1)) // len(pictures)
+    if top is not None:
+        for number, picture in enumerate(pictures):
+            scaled = Image.fromarray(picture).convert("RGB").resize((side, side))
+            made.paste(scaled, (GAP + number * (side + GAP), top))
+    return side
+
+
+def _pictures_of_the_page(host: Host, path: Path) -> None:
+    """The README's picture: the graph as it opens, run; and the guide's: the chart in it."""
+    with browser_page(host.server.url, *WINDOW) as comfy:
         comfy.open()
         comfy.setting("Comfy.Minimap.Visible", False)
-        # Else no text is drawn on a graph as small as this.
-        comfy.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
-        comfy.load(workflow)
-        if not any(node["type"] == "CheckpointLoaderSimple" for node in workflow["nodes"]):
-            comfy.queue()
-            comfy.page.wait_for_timeout(2000)
-            while host.get("/prompt")["exec_info"]["queue_remaining"]:
-                time.sleep(1)
-        if path.stem == "1-first-word":
-            node = next(node for node in workflow["nodes"] if node["type"] == TRAIN)
-            (x, y), (_, tall) = node["pos"], node["size"]
-            _look_from(comfy, 20 - x, 60 - y - tall / 2, 2.0)
-            comfy.page.wait_for_timeout(1000)
-            comfy.page.locator(".ti-panel").first.screenshot(path=CHART)
-        _look_from(comfy, ROOM / scale - left, ROOM / scale - top, scale)
+        comfy.load(read_workflow(path))
+        comfy.queue()
+        comfy.page.wait_for_timeout(2000)
+        while host.get("/prompt")["exec_info"]["queue_remaining"]:
+            time.sleep(1)
         comfy.page.wait_for_timeout(3000)
-        clip: Any = {"x": ROOM, "y": ROOM, "width": WIDTH, "height": height}
-        return Image.open(io.BytesIO(comfy.page.screenshot(clip=clip))).convert("RGB")
+        box = comfy.page.evaluate(
+            """() => {
+                const { ds } = window.app.canvas;
+                const boxes = window.app.rootGraph.nodes.map((node) => node.boundingRect);
+                const left = Math.min(...boxes.map(([x]) => x));
+                const top = Math.min(...boxes.map(([, y]) => y));
+                const right = Math.max(...boxes.map(([x, , width]) => x + width));
+                const bottom = Math.max(...boxes.map(([, y, , height]) => y + height));
+                return [left + ds.offset[0], top + ds.offset[1], right - left, bottom - top]
+                    .map((pixels) => pixels * ds.scale);
+            }"""
+        )
+        x, y, width, height = box
+        clip: Any = {"x": x - EDGE, "y": y - EDGE, "width": width + 2 * EDGE,
+                     "height": height + 2 * EDGE}  # fmt: skip
+        picture = Image.open(io.BytesIO(comfy.page.screenshot(clip=clip)))
+        picture.convert("RGB").save(DOCS / "first-word.jpg", quality=88)
+        _look_closely(comfy)
+        comfy.page.locator(".ti-panel").first.screenshot(path=DOCS / "guide" / "chart.png")
 
 
-def _look_from(comfy: ComfyPage, x: float, y: float, scale: float) -> None:
+def _look_closely(comfy: ComfyPage) -> None:
+    """Move the panel of the training node into the window, enlarged."""
     comfy.page.evaluate(
-        """([x, y, scale]) => {
+        """() => {
             const { ds } = window.app.canvas;
-            ds.scale = scale;
-            ds.offset = [x, y];
+            const { pos, size } = window.trainNode();
+            ds.scale = 1.6;
+            ds.offset = [60 - pos[0], 40 - pos[1] - size[1] / 2];
             window.app.canvas.setDirty(true, true);
-        }""",
-        [x, y, scale],
+        }"""
     )
+    comfy.page.wait_for_timeout(1000)
 
 
-def _bounds(workflow: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the groups, which hold all nodes."""
-    boxes = [group["bounding"] for group in workflow["groups"]]
-    return (
-        min(x for x, *_ in boxes),
-        min(y for _, y, *_ in boxes),
-        max(x + width for x, _, width, _ in boxes),
-        max(y + height for _, y, _, height in boxes),
-    )
+def _story(path: Path) -> None:
+    """What the demo shows of the thing that the first template learns."""
+    use_checkout()
+    from textual_inversion.demo.story import learn, lesson_settings, tell, tiny_model
+
+    (node,) = (node for node in read_workflow(path)["nodes"] if node["type"] == PICTURES)
+    settings = lesson_settings(node["widgets_values"][0])
+    with tempfile.TemporaryDirectory() as folder:
+        model = tiny_model()
+        print(tell(Path(folder), settings.name, list(learn(model, settings)), model), flush=True)
+        (DOCS / "story.png").write_bytes((Path(folder) / "story.png").read_bytes())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main([int(number) for number in sys.argv[1:]]))

@@ -1,0 +1,138 @@
+"""The templates, the subgraph and the search for nodes, as ComfyUI's page shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.client import Host
+from support.paths import ROOT, TEMPLATES
+from support.server import PACK
+from support.workflows import to_api
+
+pytest.importorskip("playwright", reason="the Python package playwright is not installed")
+
+from support.browser import CHROMIUM, read_workflow
+
+if TYPE_CHECKING:
+    from support.browser import ComfyPage
+
+BLUEPRINT = ROOT / "subgraphs" / "Train a word.json"
+
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+    ),
+    pytest.mark.flaky(reruns=2, reruns_delay=5),
+]
+
+
+@pytest.fixture(scope="module")
+def host(page_host: Host) -> Host:
+    return page_host
+
+
+def open_as_template(comfy: ComfyPage, workflow: dict[str, Any]) -> None:
+    comfy.page.set_viewport_size({"width": 1280, "height": 720})
+    comfy.page.evaluate(
+        "w => window.app.loadGraphData(w, true, true, 'template', { openSource: 'template' })",
+        workflow,
+    )
+    comfy.page.wait_for_timeout(500)
+
+
+def test_templates_are_shown_in_order_with_their_pictures(comfy: ComfyPage) -> None:
+    page = comfy.page
+    page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text(PACK, exact=True).first.click()
+    cards = page.locator("[data-testid^='template-workflow-'] h3")
+    cards.first.wait_for()
+    names = sorted(path.stem for path in TEMPLATES.glob("*.json"))
+    page.wait_for_function(
+        "n => document.querySelectorAll(\"[data-testid^='template-workflow-']\").length === n",
+        arg=len(names),
+    )
+    assert cards.all_inner_texts() == names
+    loaded = "[...document.querySelectorAll(\"[data-testid^='template-workflow-'] img\")]"
+    page.wait_for_function(f"{loaded}.every((one) => one.naturalWidth === 512)")
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_templates_open_large_and_without_errors(host: Host, comfy: ComfyPage, design: str) -> None:
+    """And what the page sends for each is what the other tests take it for."""
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    definitions = host.object_info()
+    for path in sorted(TEMPLATES.glob("*.json")):
+        workflow = read_workflow(path)
+        open_as_template(comfy, workflow)
+        wrong = "window.app.rootGraph.nodes.filter(n => n.has_errors).map(n => n.type)"
+        assert comfy.page.evaluate(wrong) == [], path.stem
+        # Below 0.572 the page draws no text of classic nodes.
+        assert comfy.page.evaluate("window.app.canvas.ds.scale") > 0.575, path.stem
+        sent = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        assert {k: (v["class_type"], v["inputs"]) for k, v in sent.items()} == {
+            k: (v["class_type"], v["inputs"]) for k, v in to_api(workflow, definitions).items()
+        }, path.stem
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_the_subgraph_trains_a_word(
+    host: Host, comfy: ComfyPage, sd1_checkpoint: Any, design: str
+) -> None:
+    """It is offered as a node, shows what has to be chosen, and what it sends can be run."""
+    name = f"blueprint-{design}"
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    checkpoint = host.add_checkpoint(sd1_checkpoint)
+    comfy.open()
+    comfy.load({**read_workflow(next(TEMPLATES.glob("1 *.json"))), "nodes": [], "links": []})
+    shown = comfy.page.evaluate(
+        """async ([name, checkpoint]) => {
+            const type = Object.keys(LiteGraph.registered_node_types)
+                .find((one) => LiteGraph.registered_node_types[one].title === "Train a word");
+            const graph = window.app.rootGraph;
+            const pictures = LiteGraph.createNode("TextualInversionDemoPictures");
+            const preview = LiteGraph.createNode("PreviewImage");
+            const word = LiteGraph.createNode(type);
+            for (const node of [pictures, word, preview]) graph.add(node);
+            pictures.pos = [0, 0]; word.pos = [400, 0]; preview.pos = [900, 0];
+            pictures.connect(0, word, word.inputs.findIndex((one) => one.name === "images"));
+            word.connect(word.outputs.findIndex((one) => one.name === "preview"), preview, 0);
+            const values = { ckpt_name: checkpoint, name, resolution: 64 };
+            for (const widget of word.widgets)
+                if (widget.name in values) widget.value = values[widget.name];
+            return word.widgets.map((one) => one.name);
+        }""",
+        [name, checkpoint],
+    )
+    assert shown == ["ckpt_name", "name", "init_words", "learn", "resolution"]
+    sent = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    (train,) = (n for n in sent.values() if n["class_type"] == "TextualInversionTrain")
+    assert (train["inputs"]["name"], train["inputs"]["resolution"]) == (name, 64)
+    if design == "classic":
+        quick = {"steps": 1, "evaluations": 0, "previews": 1, "preview_every": 0, "save_every": 0}
+        train["inputs"].update(quick)
+        host.run(sent, timeout=600)
+        assert (host.embeddings / f"{name}.safetensors").is_file()
+
+
+def test_the_server_offers_the_subgraph(host: Host) -> None:
+    offered = host.get("/global_subgraphs")
+    (number,) = (n for n, one in offered.items() if one["name"] == BLUEPRINT.stem)
+    assert json.loads(host.get(f"/global_subgraphs/{number}")["data"]) == read_workflow(BLUEPRINT)
+
+
+@pytest.mark.parametrize(
+    ("search", "node"),
+    [
+        ("train concept", "TextualInversionTrain"),
+        ("lora alternative", "TextualInversionTrain"),
+        ("dreambooth", "TextualInversionTrain"),
+        ("bad hands", "TextualInversionTrainNegative"),
+        ("load TI", "TextualInversionLoad"),
+        ("mix embeddings", "TextualInversionBlend"),
+    ],
+)
+def test_nodes_are_found_by_what_people_call_them(host: Host, search: str, node: str) -> None:
+    aliases = host.object_info(node)["search_aliases"]
+    assert any(search.lower() in alias.lower() for alias in aliases)

@@ -42,6 +42,8 @@ def _input(name: str, default: Any, choice: Choice) -> io.Input:
     kind = _kind(default, choice)
     if choice.advanced and "advanced" in inspect.signature(kind).parameters:
         common["advanced"] = True
+    if choice.group:
+        common["extra_dict"] = {"group": choice.group}  # for the page, see advanced_inputs.js
     if choice.options:
         return kind(name, options=list(choice.options), **common)
     if choice.multiline:

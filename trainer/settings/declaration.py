@@ -14,6 +14,7 @@ from ..errors import InputError
 class Choice:
     """What surfaces (node, command line) need to know about one setting.
 
+    `group` is what an advanced one is about: learning, pictures, prompts, saving or checks.
     `place` is where graphs keep its value, which go by places: `front` or `end` where that is not
     what `advanced` says, because a setting was not always as rarely needed, or came later.
     """
@@ -24,6 +25,7 @@ class Choice:
     step: float | None = None
     options: Sequence[str] | None = None
     advanced: bool = False
+    group: str = ""
     multiline: bool = False
     place: str = ""
 

@@ -48,6 +48,7 @@ class EverydaySettings:
         minimum=1,
         maximum=100_000,
         advanced=True,
+        group="learning",
         place="front",
     )
     batch_size: int = setting(

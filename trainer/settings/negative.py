@@ -67,6 +67,7 @@ class NegativeSettings(Settings):
         maximum=1.0,
         step=0.05,
         advanced=True,
+        group="learning",
     )
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ class Settings(EverydaySettings):
         "at all. A list of rates is always taken as it stands.",
         options=SCHEDULES,
         advanced=True,
+        group="learning",
     )
     accumulate: int = setting(
         1,
@@ -44,6 +45,7 @@ class Settings(EverydaySettings):
         minimum=1,
         maximum=64,
         advanced=True,
+        group="learning",
     )
     clip_gradient: float = setting(
         1.0,
@@ -52,12 +54,14 @@ class Settings(EverydaySettings):
         maximum=1000.0,
         step=0.1,
         advanced=True,
+        group="learning",
     )
     flip: bool = setting(
         False,
         "Also train on mirrored pictures. Not for faces, text or anything with a distinct left and "
         "right.",
         advanced=True,
+        group="pictures",
     )
     alpha: str = setting(
         "flatten",
@@ -65,12 +69,14 @@ class Settings(EverydaySettings):
         "what is opaque.",
         options=("flatten", "mask"),
         advanced=True,
+        group="pictures",
     )
     checkpointing: bool = setting(
         False,
         "Save memory by computing the network's activations twice: about a third slower, with the "
         "same result.",
         advanced=True,
+        group="learning",
     )
     evaluations: int = setting(
         20,
@@ -80,12 +86,14 @@ class Settings(EverydaySettings):
         minimum=0,
         maximum=1000,
         advanced=True,
+        group="checks",
     )
     keep: str = setting(
         "last",
         "Which word to keep: the last one, or the best on the fixed batch.",
         options=("last", "best"),
         advanced=True,
+        group="saving",
     )
     previews: int = setting(
         4,
@@ -93,6 +101,7 @@ class Settings(EverydaySettings):
         minimum=0,
         maximum=16,
         advanced=True,
+        group="checks",
     )
     timesteps: str = setting(
         "all",
@@ -100,6 +109,7 @@ class Settings(EverydaySettings):
         "object and 300-800 for a style; a window of your own, such as 400-800; or logit-normal, "
         "which is all of them, but the middle more often.",
         advanced=True,
+        group="learning",
     )
     weighting: str = setting(
         "none",
@@ -108,6 +118,7 @@ class Settings(EverydaySettings):
         "during the run (measured).",
         options=(*WEIGHTINGS, MEASURED),
         advanced=True,
+        group="learning",
     )
     noise_offset: float = setting(
         0.0,
@@ -117,12 +128,14 @@ class Settings(EverydaySettings):
         maximum=1.0,
         step=0.01,
         advanced=True,
+        group="learning",
     )
     templates: str = setting(
         "",
         "Prompts to train on, one per line, instead of the standard ones: [name] stands for the "
         "word, [filewords] for the picture's caption (A1111's notation).",
         advanced=True,
+        group="prompts",
         multiline=True,
     )
     shuffle_tags: bool = setting(
@@ -130,6 +143,7 @@ class Settings(EverydaySettings):
         "Shuffle the comma-separated tags of a caption each time it is used. The tag with the word "
         "stays where it is.",
         advanced=True,
+        group="prompts",
     )
     drop_tags: float = setting(
         0.0,
@@ -140,6 +154,7 @@ class Settings(EverydaySettings):
         maximum=1.0,
         step=0.05,
         advanced=True,
+        group="prompts",
     )
     zoom: float = setting(
         0.0,
@@ -149,12 +164,14 @@ class Settings(EverydaySettings):
         maximum=1.0,
         step=0.05,
         advanced=True,
+        group="pictures",
     )
     buckets: bool = setting(
         False,
         "Keep the shape of each picture, up to 2:1, instead of cropping it to a square. All have "
         "the same area as the square; a batch holds pictures of one shape.",
         advanced=True,
+        group="pictures",
     )
     preview_every: int = setting(
         25,
@@ -163,6 +180,7 @@ class Settings(EverydaySettings):
         minimum=0,
         maximum=100_000,
         advanced=True,
+        group="checks",
     )
     save_every: int = setting(
         25,
@@ -171,12 +189,14 @@ class Settings(EverydaySettings):
         minimum=1,
         maximum=100_000,
         advanced=True,
+        group="saving",
     )
     encoders: str = setting(
         "",
         "Which text encoders to train, such as “clip_l” or “clip_l, t5xxl”; empty for all of the "
         "model's. The others keep the init_words.",
         advanced=True,
+        group="learning",
     )
     optimizer: str = setting(
         "sphere",
@@ -185,6 +205,7 @@ class Settings(EverydaySettings):
         "schedule-free each need a package of their own.",
         options=tuple(OPTIMIZERS),
         advanced=True,
+        group="learning",
     )
     pull: float = setting(
         0.1,
@@ -196,11 +217,13 @@ class Settings(EverydaySettings):
         maximum=2.0,
         step=0.01,
         advanced=True,
+        group="learning",
     )
     renorm: bool = setting(
         False,
         "Scale the vectors back to the length of a typical word after each step.",
         advanced=True,
+        group="learning",
     )
     averaging: str = setting(
         "last half",
@@ -208,6 +231,7 @@ class Settings(EverydaySettings):
         "the steps so far, over the last quarter of all steps, or a moving one (ema).",
         options=AVERAGINGS,
         advanced=True,
+        group="learning",
     )
     initialization: str = setting(
         "words",
@@ -216,11 +240,13 @@ class Settings(EverydaySettings):
         "pictures best, without init_words.",
         options=INITIALIZATIONS,
         advanced=True,
+        group="learning",
     )
     progressive: bool = setting(
         False,
         "Start with one vector and add the others one by one during the first half of the run.",
         advanced=True,
+        group="learning",
     )
     context: float = setting(
         0.0,
@@ -230,11 +256,13 @@ class Settings(EverydaySettings):
         maximum=10.0,
         step=0.0001,
         advanced=True,
+        group="prompts",
     )
     stop_early: bool = setting(
         False,
         "End the run when the loss on the fixed batch has stopped falling.",
         advanced=True,
+        group="checks",
     )
     unlike_weight: float = setting(
         1.0,
@@ -244,6 +272,7 @@ class Settings(EverydaySettings):
         maximum=10.0,
         step=0.1,
         advanced=True,
+        group="pictures",
     )
     memory: str = setting(
         AUTO,
@@ -251,6 +280,7 @@ class Settings(EverydaySettings):
         "there is. What does not fit is brought to the GPU block by block, which takes longer and "
         "gives the same result.",
         advanced=True,
+        group="learning",
         place="end",
     )
 

@@ -118,9 +118,9 @@ def train_in_host(
         ]
         start = start_from[0] if start_from else None
         if known:
-            if not all(is_learned_from(w, frozen, settings, pictures, start) for w in known):
-                library.check_free(settings.name)
-            return _done_before(known, frozen, settings, pictures, start)
+            if all(is_learned_from(w, frozen, settings, pictures, start) for w in known):
+                return _done_before(known, frozen, settings, pictures, start)
+            library.check_free(settings.name)
         run = open_run(runs_folder(), settings, fingerprints(frozen, pictures, start))
         live = LiveRun(run.folder, settings.steps, _owner(hidden))
         display = NodeDisplay(live)
@@ -164,14 +164,15 @@ def _done_before(
     pictures: Sequence[Picture],
     start: Embedding | None,
 ) -> Done:
-    """What a training gave whose words are in their files; only the preview is drawn again."""
+    """What a training gave whose words are in their files; only the preview is made again."""
     names = " and ".join(f"“{word.name}”" for word in words)
     note = (
         f"{names} was learned before from the same pictures with the same settings: its file is "
         "used. Turn on overwrite to learn it again."
     )
     run = find_run_of(runs_folder(), settings, fingerprints(model, pictures, start))
-    rows = draw_previews(model, pictures, settings, words[-1])
+    # The words of a pair are drawn together, as they were learned.
+    rows = draw_previews(model, pictures, settings, words[0]) if len(words) == 1 else []
     losses = [row.loss for row in run.losses()] if run else []
     return Done(
         words,

@@ -14,7 +14,8 @@ from ..errors import InputError
 class Choice:
     """What surfaces (node, command line) need to know about one setting.
 
-    `group` is what an advanced one is about: learning, pictures, prompts, saving or checks.
+    `advanced` says of one that is rarely needed what it is about: learning, pictures, prompts,
+    saving or checks; "" of an everyday one.
     `place` is where graphs keep its value, which go by places: `front` or `end` where that is not
     what `advanced` says, because a setting was not always as rarely needed, or came later.
     """
@@ -24,8 +25,7 @@ class Choice:
     maximum: float | None = None
     step: float | None = None
     options: Sequence[str] | None = None
-    advanced: bool = False
-    group: str = ""
+    advanced: str = ""
     multiline: bool = False
     place: str = ""
 

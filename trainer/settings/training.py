@@ -35,8 +35,7 @@ class Settings(EverydaySettings):
         "end by themselves (see patience). cosine: to zero at the last of all steps. constant: not "
         "at all. A list of rates is always taken as it stands.",
         options=SCHEDULES,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     accumulate: int = setting(
         1,
@@ -44,8 +43,7 @@ class Settings(EverydaySettings):
         "of a small one, at the cost of time.",
         minimum=1,
         maximum=64,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     clip_gradient: float = setting(
         1.0,
@@ -53,30 +51,26 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1000.0,
         step=0.1,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     flip: bool = setting(
         False,
         "Also train on mirrored pictures. Not for faces, text or anything with a distinct left and "
         "right.",
-        advanced=True,
-        group="pictures",
+        advanced="pictures",
     )
     alpha: str = setting(
         "flatten",
         "How to treat transparency: flatten puts the picture on white; mask also learns only from "
         "what is opaque.",
         options=("flatten", "mask"),
-        advanced=True,
-        group="pictures",
+        advanced="pictures",
     )
     checkpointing: bool = setting(
         False,
         "Save memory by computing the network's activations twice: about a third slower, with the "
         "same result.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     evaluations: int = setting(
         20,
@@ -85,31 +79,27 @@ class Settings(EverydaySettings):
         "from then on. Each costs as much as 4 steps of one picture; 0 does without.",
         minimum=0,
         maximum=1000,
-        advanced=True,
-        group="checks",
+        advanced="checks",
     )
     keep: str = setting(
         "last",
         "Which word to keep: the last one, or the best on the fixed batch.",
         options=("last", "best"),
-        advanced=True,
-        group="saving",
+        advanced="saving",
     )
     previews: int = setting(
         4,
         "How many pictures to draw with the finished word. 0 draws none.",
         minimum=0,
         maximum=16,
-        advanced=True,
-        group="checks",
+        advanced="checks",
     )
     timesteps: str = setting(
         "all",
         "Which noise levels to train on, in thousandths: all; window, which is 500-900 for an "
         "object and 300-800 for a style; a window of your own, such as 400-800; or logit-normal, "
         "which is all of them, but the middle more often.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     weighting: str = setting(
         "none",
@@ -117,8 +107,7 @@ class Settings(EverydaySettings):
         "published ways (min-snr, debiased), or as steadily as each is found to say something "
         "during the run (measured).",
         options=(*WEIGHTINGS, MEASURED),
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     noise_offset: float = setting(
         0.0,
@@ -127,23 +116,20 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.01,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     templates: str = setting(
         "",
         "Prompts to train on, one per line, instead of the standard ones: [name] stands for the "
         "word, [filewords] for the picture's caption (A1111's notation).",
-        advanced=True,
-        group="prompts",
+        advanced="prompts",
         multiline=True,
     )
     shuffle_tags: bool = setting(
         False,
         "Shuffle the comma-separated tags of a caption each time it is used. The tag with the word "
         "stays where it is.",
-        advanced=True,
-        group="prompts",
+        advanced="prompts",
     )
     drop_tags: float = setting(
         0.0,
@@ -153,8 +139,7 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.05,
-        advanced=True,
-        group="prompts",
+        advanced="prompts",
     )
     zoom: float = setting(
         0.0,
@@ -163,15 +148,13 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.05,
-        advanced=True,
-        group="pictures",
+        advanced="pictures",
     )
     buckets: bool = setting(
         False,
         "Keep the shape of each picture, up to 2:1, instead of cropping it to a square. All have "
         "the same area as the square; a batch holds pictures of one shape.",
-        advanced=True,
-        group="pictures",
+        advanced="pictures",
     )
     preview_every: int = setting(
         25,
@@ -179,8 +162,7 @@ class Settings(EverydaySettings):
         "as much as about 20 steps of one picture; 0 draws none.",
         minimum=0,
         maximum=100_000,
-        advanced=True,
-        group="checks",
+        advanced="checks",
     )
     save_every: int = setting(
         25,
@@ -188,15 +170,13 @@ class Settings(EverydaySettings):
         "at most that many steps are lost.",
         minimum=1,
         maximum=100_000,
-        advanced=True,
-        group="saving",
+        advanced="saving",
     )
     encoders: str = setting(
         "",
         "Which text encoders to train, such as “clip_l” or “clip_l, t5xxl”; empty for all of the "
         "model's. The others keep the init_words.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     optimizer: str = setting(
         "sphere",
@@ -204,8 +184,7 @@ class Settings(EverydaySettings):
         "of other words; its learning_rate is in radians. adamw moves them freely. prodigy and "
         "schedule-free each need a package of their own.",
         options=tuple(OPTIMIZERS),
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     pull: float = setting(
         0.1,
@@ -216,22 +195,19 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=2.0,
         step=0.01,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     renorm: bool = setting(
         False,
         "Scale the vectors back to the length of a typical word after each step.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     averaging: str = setting(
         "last half",
         "Keep an average in place of the last vectors, which removes noise: over the last half of "
         "the steps so far, over the last quarter of all steps, or a moving one (ema).",
         options=AVERAGINGS,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     initialization: str = setting(
         "words",
@@ -239,14 +215,12 @@ class Settings(EverydaySettings):
         "them, which takes fewer steps. captions: from the words of the captions that fit the "
         "pictures best, without init_words.",
         options=INITIALIZATIONS,
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     progressive: bool = setting(
         False,
         "Start with one vector and add the others one by one during the first half of the run.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
     )
     context: float = setting(
         0.0,
@@ -255,14 +229,12 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=10.0,
         step=0.0001,
-        advanced=True,
-        group="prompts",
+        advanced="prompts",
     )
     stop_early: bool = setting(
         False,
         "End the run when the loss on the fixed batch has stopped falling.",
-        advanced=True,
-        group="checks",
+        advanced="checks",
     )
     unlike_weight: float = setting(
         1.0,
@@ -271,16 +243,14 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=10.0,
         step=0.1,
-        advanced=True,
-        group="pictures",
+        advanced="pictures",
     )
     memory: str = setting(
         AUTO,
         "The most of the GPU's memory that training may take, in GB, such as 8; auto: all that "
         "there is. What does not fit is brought to the GPU block by block, which takes longer and "
         "gives the same result.",
-        advanced=True,
-        group="learning",
+        advanced="learning",
         place="end",
     )
 

@@ -4,6 +4,7 @@ import { element } from "./dom.js";
 import { addElement, after } from "./host.js";
 
 const ROOM = 10; // between a node and the lower edge of the frame around it
+const ROW = 42; // of the groups, with the margins that the page gives to elements
 
 const unfolds = new WeakMap(); // node -> (name) => shows the group of an input
 const frames = new WeakMap(); // frame -> its own height, and the one that it was given here
@@ -39,7 +40,7 @@ export function foldAdvanced(node) {
     row.querySelector(`[data-group="${group}"]`).setAttribute("aria-pressed", String(wanted));
     node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
   };
-  addElement(node, "advanced", "textual_inversion_advanced", row, 22, { canvasOnly: true, getMaxHeight: () => 22 });
+  addElement(node, "advanced", "textual_inversion_advanced", row, ROW, { canvasOnly: true, getMaxHeight: () => ROW });
   for (const group of groups.keys()) show(group, false);
   node.setSize([node.size[0], node.computeSize()[1]]);
   unfolds.set(node, (name) => {

@@ -17,29 +17,68 @@ export async function ask(path, options) {
   return answer;
 }
 
-/** Ask something of a run: stop, sample or save. */
-export function control(id, action) {
-  const body = JSON.stringify({ id, action });
+/** Send JSON and ask for JSON. */
+export function post(path, content) {
   const headers = { "Content-Type": "application/json" };
-  return ask("/textual_inversion/run", { method: "POST", headers, body });
+  return ask(path, { method: "POST", headers, body: JSON.stringify(content) });
 }
 
-/** Call a function when a node is removed, after what is there already. */
-export function whenRemoved(node, act) {
-  const removed = node.onRemoved;
-  node.onRemoved = function (...args) {
-    act();
-    return removed?.apply(this, args);
+/** Call a function after a method of the page's; returns what ends that. */
+export function after(object, method, act) {
+  const before = object[method];
+  let acts = true;
+  const both = (object[method] = function (...args) {
+    const answer = before?.apply(this, args);
+    if (acts) act(...args);
+    return answer;
+  });
+  return () => {
+    acts = false;
+    // Unless others have come after it.
+    if (object[method] === both) object[method] = before;
+  };
+}
+
+/** A node by the id that the server knows it by; of one in a subgraph, the way there. */
+export function nodeOf(id) {
+  let graph = app.rootGraph, node;
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById(part);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+/**
+ * Hear of graphs that are queued, and of the errors that the server finds in them before they run.
+ *
+ * @param begins () => called before.
+ * @param refused (errors) => called with the errors of nodes by their ids, often none.
+ */
+export function whenQueued(begins, refused) {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...args) {
+    begins();
+    try {
+      const answer = await queue.apply(this, args);
+      refused(answer?.node_errors ?? {});
+      return answer;
+    } catch (error) {
+      refused(error.response?.node_errors ?? {});
+      throw error;
+    }
   };
 }
 
 /** Add an element to a node that takes no place among its saved values. */
-export function addElement(node, name, type, root, height) {
+export function addElement(node, name, type, root, height, options = {}) {
   const widget = node.addDOMWidget(name, type, root, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => height,
+    ...options,
   });
   // Without this the values of all other widgets would move in saved graphs.
   widget.serialize = false;
+  return widget;
 }

@@ -4,8 +4,8 @@ import {
   drawChart, EVALUATION, LOSS, nearestRow, OVER_NOISE, RATE, SERIES, SHARE, short, SMOOTHED, STEP, TURNED,
 } from "./chart.js";
 import { element } from "./dom.js";
-import { headline, previewPath } from "./runs.js";
-import { showThumbnails } from "./thumbnails.js";
+import { Pictures } from "./pictures.js";
+import { headline, remarks } from "./runs.js";
 
 const BUTTONS = [
   { action: "stop", label: "Stop and keep", title: "End the run after this step and continue with the graph" },
@@ -23,7 +23,7 @@ export class Panel {
     this.control = control;
     this.run = null;
     this.shown = new Set(SERIES.filter((s) => s.shown).map((s) => s.key));
-    this.pinned = null; // the step whose picture was chosen; otherwise the newest is shown
+    this.pictures = new Pictures(url);
     this.#build();
     this.observer = new ResizeObserver(() => this.#draw());
     this.observer.observe(this.chart);
@@ -31,23 +31,30 @@ export class Panel {
 
   /** Show a run. */
   update(run) {
-    if (this.run?.id !== run.id) this.pinned = null;
     this.run = run;
     const running = run.status === "running";
     this.title.textContent = headline(run);
     this.title.title = this.title.textContent;
+    this.title.classList.toggle("ti-wrong", run.status === "interrupted" && Boolean(run.message));
     this.bar.style.width = `${run.steps ? (100 * run.step) / run.steps : 0}%`;
+    this.notes.textContent = remarks(run).join(" ");
+    this.notes.title = this.notes.textContent;
     for (const button of this.buttons) {
-      button.disabled = !running;
+      button.disabled = !running || run.stopping;
       if (!running) button.classList.remove("ti-asked");
     }
-    this.#updateStrip();
+    this.pictures.update(run);
     this.#draw();
   }
 
   /** Show a sentence instead of the headline, until the run changes. */
   say(sentence) {
     this.title.textContent = sentence;
+  }
+
+  /** Show a sentence in red that says why nothing runs; an empty one takes it away. */
+  refuse(sentence) {
+    this.refusal.textContent = sentence;
   }
 
   /** Stop watching sizes; the panel is not used any more. */
@@ -60,6 +67,8 @@ export class Panel {
       className: "ti-title",
       textContent: "Run the graph: losses and pictures will appear here.",
     });
+    this.refusal = element("div", { className: "ti-refusal" });
+    this.refusal.setAttribute("role", "alert");
     this.bar = element("div", { className: "ti-bar" });
     this.chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.chart.setAttribute("class", "ti-chart");
@@ -69,27 +78,22 @@ export class Panel {
     this.chart.addEventListener("pointermove", (event) => this.#point(event));
     this.chart.addEventListener("pointerleave", () => (this.hint.textContent = ""));
     const toggles = SERIES.map(({ key, label }) => this.#toggle(key, label));
-    this.picture = element("img", { className: "ti-picture", alt: "", draggable: false });
-    this.caption = element("div", { className: "ti-caption" });
-    this.slider = element("input", { type: "range", className: "ti-slider", min: 0, step: 1 });
-    this.slider.setAttribute("aria-label", "Step of the picture");
-    this.slider.addEventListener("input", () => this.#pin(Number(this.slider.value)));
-    this.strip = element("div", { className: "ti-strip" });
-    this.pictures = element("div", { className: "ti-pictures", hidden: true },
-      this.picture, this.caption, this.slider, this.strip);
+    this.notes = element("div", { className: "ti-notes" });
     this.buttons = BUTTONS.map((button) => this.#button(button));
     this.root = element("div", { className: "ti-panel" },
+      this.refusal,
       this.title,
       element("div", { className: "ti-progress" }, this.bar),
       element("div", { className: "ti-middle" },
+        this.pictures.root,
         element("div", { className: "ti-losses" }, this.chart,
-          element("div", { className: "ti-legend" }, ...toggles), this.hint),
-        this.pictures),
+          element("div", { className: "ti-legend" }, ...toggles), this.hint)),
+      this.notes,
       element("div", { className: "ti-buttons" }, ...this.buttons));
     // The canvas must neither pan nor zoom when the panel is used.
     for (const kind of ["pointerdown", "wheel"]) {
       this.root.addEventListener(kind, (event) => {
-        if (kind === "pointerdown" || this.strip.contains(event.target)) event.stopPropagation();
+        if (kind === "pointerdown" || this.pictures.strip.contains(event.target)) event.stopPropagation();
       });
     }
   }
@@ -147,31 +151,4 @@ export class Panel {
     }
     this.hint.textContent = texts.join(" · ");
   }
-
-  #pin(place) {
-    const steps = this.run.previews;
-    this.pinned = place >= steps.length - 1 ? null : steps[place];
-    this.#updateStrip();
-  }
-
-  #updateStrip() {
-    const { id, previews } = this.run;
-    this.pictures.hidden = previews.length === 0;
-    if (!previews.length) return;
-    const step = previews.includes(this.pinned) ? this.pinned : previews[previews.length - 1];
-    const place = previews.indexOf(step);
-    setSource(this.picture, this.url(previewPath(id, step)));
-    this.picture.alt = `Picture of step ${step}`;
-    this.caption.textContent = `step ${step}`;
-    this.slider.max = previews.length - 1;
-    this.slider.value = place;
-    this.slider.hidden = previews.length < 2;
-    this.strip.hidden = previews.length < 2;
-    showThumbnails(this.strip, previews, step, (s) => this.url(previewPath(id, s)), (s) =>
-      this.#pin(previews.indexOf(s)));
-  }
-}
-
-function setSource(image, address) {
-  if (image.getAttribute("src") !== address) image.src = address;
 }

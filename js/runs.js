@@ -5,8 +5,9 @@ import { STEP } from "./chart.js";
 /** A run of which nothing is known yet. */
 export function emptyRun(id) {
   return {
-    id, name: "", status: "", message: "", step: 0, steps: 0, secondsLeft: null,
-    rows: [], previews: [], words: [],
+    id, name: "", status: "", message: "", stopping: false, notes: [], kept: [],
+    step: 0, steps: 0, secondsLeft: null,
+    rows: [], previews: [], words: [], stills: [],
   };
 }
 
@@ -23,22 +24,34 @@ export function merged(run, answer) {
   if (answer.step < lastStep(run)) return null;
   return {
     id: answer.id, name: answer.name, status: answer.status, message: answer.message,
+    stopping: answer.stopping, notes: answer.notes, kept: answer.kept,
     step: answer.step, steps: answer.steps, secondsLeft: answer.seconds_left,
     rows: [...run.rows, ...answer.rows.filter((row) => row[STEP] > lastStep(run))],
-    previews: answer.previews, words: answer.words,
+    previews: answer.previews, words: answer.words, stills: answer.stills,
   };
 }
 
 /** What to say about a run in one line. */
 export function headline(run) {
-  if (!run.status) return "";
-  if (run.status === "running") return run.message || "begins";
-  const steps = run.steps > run.step ? `${run.step} of ${run.steps} steps` : `${run.step} steps`;
-  const why = run.message ? `. ${run.message}` : "";
-  if (run.status === "finished") return `finished: ${run.step} steps${why}`;
-  if (run.status === "stopped") return `stopped and kept: ${steps}`;
-  const reason = run.message ? ` (${run.message.replace(/\.$/, "")})` : "";
-  return `cut short: ${steps}${reason}. Run again to continue.`;
+  const { status, message, kept } = run;
+  if (!status) return "";
+  if (status === "running") {
+    return run.stopping && message.startsWith("step ") ? "stopping after this step; the word is kept" : message || "begins";
+  }
+  const step = run.step.toLocaleString("en");
+  const place = run.steps > run.step ? `${step} of ${run.steps.toLocaleString("en")}` : step;
+  const saved = kept.length ? [`saved as ${kept.join(" and ")}`] : [];
+  if (status === "finished") return [`finished after ${step} steps`, ...saved, ...(message ? [message] : [])].join("; ");
+  if (status === "stopped") return [`stopped at ${place} steps`, ...saved].join("; ");
+  const reason = message ? ` (${message.replace(/\.$/, "")})` : "";
+  const where = kept.length ? [`kept as ${kept.join(" and ")}`] : [];
+  return [`cut short at ${place}${reason}`, ...where, "Run goes on from here"].join("; ");
+}
+
+/** What else there is to tell: where the word of a run that goes on was saved, and what is unusual. */
+export function remarks(run) {
+  const saved = run.status === "running" && run.kept.length ? [`Saved as ${run.kept.join(" and ")}.`] : [];
+  return [...saved, ...run.notes];
 }
 
 /** The name of the message by which the server says that a run has changed. */
@@ -92,6 +105,11 @@ export class RunWatcher {
   #get(id, after) {
     return this.ask(`/textual_inversion/run?id=${encodeURIComponent(id)}&after=${after}`);
   }
+}
+
+/** Where one of the pictures is that previews are compared with: `picture` or `before`. */
+export function stillPath(id, still) {
+  return `/textual_inversion/run/preview?id=${encodeURIComponent(id)}&still=${still}`;
 }
 
 /** Where the picture of a step is. */

@@ -1,7 +1,7 @@
 /** The grid of steps in Choose Training Step. */
 
 import { element } from "./dom.js";
-import { addElement, url, watcher, whenRemoved } from "./host.js";
+import { addElement, after, url, watcher } from "./host.js";
 import { previewPath } from "./runs.js";
 import { showThumbnails } from "./thumbnails.js";
 
@@ -34,18 +34,9 @@ export function addStepGrid(node) {
     watcher.refresh(id).catch((error) => (note.textContent = error.message));
   };
   for (const [name, changed] of [["run", follow], ["step", () => watcher.runs.has(shown) && show(watcher.runs.get(shown))]]) {
-    const callback = find(name).callback;
-    find(name).callback = function (...args) {
-      const answer = callback?.apply(this, args);
-      changed();
-      return answer;
-    };
+    after(find(name), "callback", changed);
   }
-  const configured = node.onConfigure;
-  node.onConfigure = function (...args) {
-    configured?.apply(this, args);
-    follow();
-  };
-  whenRemoved(node, () => stop?.());
+  after(node, "onConfigure", follow);
+  after(node, "onRemoved", () => stop?.());
   follow();
 }

@@ -1,9 +1,10 @@
 /** Puts the live view, the grid of steps and the embeddings tab into ComfyUI's page. */
 
+import { foldAdvanced, holdInFrame } from "./advanced_inputs.js";
 import { addStyles } from "./dom.js";
 import { acceptDrops, addEmbeddingsTab } from "./embeddings_tab.js";
-import { api, app } from "./host.js";
-import { accuse, accusedSlots, acquit, foldAdvanced } from "./input_marks.js";
+import { api, app, whenQueued } from "./host.js";
+import { failed, forgive, markedSlots, refusedBefore } from "./refusals.js";
 import { EVENT } from "./runs.js";
 import { addStepGrid } from "./step_grid.js";
 import { orderTemplates } from "./templates.js";
@@ -14,8 +15,8 @@ const CHOOSE = "TextualInversionChoose";
 
 // At once, not in setup: the page warns of messages that nobody listens to.
 api.addEventListener(EVENT, ({ detail }) => announce(detail));
-api.addEventListener("execution_error", accuse);
-api.addEventListener("execution_start", acquit);
+api.addEventListener("execution_error", failed);
+whenQueued(forgive, refusedBefore);
 // After a lost connection messages are missing.
 api.addEventListener("reconnected", catchUp);
 // Before the page asks for them.
@@ -25,7 +26,7 @@ app.registerExtension({
   name: "textual-inversion",
   setup() {
     addStyles();
-    document.head.append(accusedSlots);
+    document.head.append(markedSlots);
     addEmbeddingsTab();
     acceptDrops();
   },
@@ -33,6 +34,7 @@ app.registerExtension({
     if (TRAIN.includes(node.comfyClass)) {
       foldAdvanced(node);
       addTrainingPanel(node);
+      holdInFrame(node);
     }
     if (node.comfyClass === CHOOSE) addStepGrid(node);
   },

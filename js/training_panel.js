@@ -1,6 +1,6 @@
 /** The live view in the nodes that train: which node shows which run. */
 
-import { addElement, app, ask, control, url, watcher, whenRemoved } from "./host.js";
+import { addElement, after, app, ask, post, url, watcher } from "./host.js";
 import { Panel } from "./panel.js";
 
 const PROPERTY = "textual_inversion_run"; // of a node: the run that it shows, kept in the workflow
@@ -30,13 +30,33 @@ function attach(node, id) {
 export async function catchUp() {
   if (!panels.size) return;
   const { live, known } = await ask("/textual_inversion/runs");
-  for (const node of panels.keys()) {
+  for (const node of [...panels.keys()]) {
     const running = live.find(({ owner }) => owns(node, owner));
-    const id = running?.id ?? node.properties?.[PROPERTY];
-    if (!known.includes(id)) continue;
+    const kept = node.properties?.[PROPERTY];
+    const id = running?.id ?? (known.includes(kept) ? kept : known.length ? await alike(node) : null);
+    if (!id || !panels.has(node)) continue;
     attach(node, id);
     watcher.refresh(id);
   }
+}
+
+/** The newest run with the settings of a node, as a graph may come without one; or null. */
+function alike(node) {
+  const linked = new Set(node.inputs.filter(({ link }) => link != null).map(({ name }) => name));
+  const given = node.widgets.filter(({ name, serialize }) => serialize !== false && !linked.has(name));
+  const inputs = Object.fromEntries(given.map(({ name, value }) => [name, value]));
+  return post("/textual_inversion/run/alike", { node: node.comfyClass, inputs });
+}
+
+/** A node has ended, or its result was known already: show the run that gave it. */
+async function showResult(node, output) {
+  const [id] = output?.textual_inversion_run ?? [];
+  const [note] = output?.textual_inversion_note ?? [];
+  if (id) {
+    attach(node, id);
+    await watcher.refresh(id);
+  }
+  if (note) panels.get(node)?.say(note);
 }
 
 /** A run has changed: show it in the nodes that it belongs to. */
@@ -45,11 +65,19 @@ export function announce({ id, owner }) {
   if (watcher.listeners.has(id)) watcher.refresh(id);
 }
 
+/** Ask something of a run: stop, sample or save. */
+async function control(id, action) {
+  await post("/textual_inversion/run", { id, action });
+  await watcher.refresh(id);
+}
+
 export function addTrainingPanel(node) {
   const panel = new Panel({ url, control });
   panels.set(node, panel);
-  addElement(node, "training", "textual_inversion_training", panel.root, 390);
-  whenRemoved(node, () => {
+  addElement(node, "training", "textual_inversion_training", panel.root, 460);
+  node.setSize([node.size[0], node.computeSize()[1]]); // which holds the panel from the start
+  after(node, "onExecuted", (output) => showResult(node, output));
+  after(node, "onRemoved", () => {
     panel.stop?.();
     panel.destroy();
     panels.delete(node);

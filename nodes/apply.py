@@ -15,16 +15,8 @@ from ..trainer.prompts import PLACEHOLDER, with_placeholder
 from .host import library
 from .host.places import WORD, as_host_prompt
 from .host.text_encoders import text_encoders, tokenize_without, widths, with_words
-from .inputs import CATEGORY, EmbeddingSocket, found_as
-
-CONNECTED = "the connected one"
-"""What the list of files offers besides files."""
-
-STRENGTH_HELP = (
-    "How much of the word reaches the prompt: 1 is the word as it was learned, 0 an empty token, "
-    "0.5 halfway between; above 1 exaggerates it. Unlike (word:1.2), this moves the vectors "
-    "themselves before they are encoded."
-)
+from .inputs import CATEGORY, found_as
+from .word_inputs import CLIP_OUTPUT, CONNECTED, chosen, fingerprint, word_inputs
 
 
 class ApplyEmbedding(io.ComfyNode):
@@ -42,14 +34,13 @@ class ApplyEmbedding(io.ComfyNode):
             "word too: any text encoder after it understands embedding:NAME.",
             hidden=[io.Hidden.unique_id],
             inputs=[
-                CLIP_INPUT,
-                EmbeddingSocket.Input(
-                    "embedding", tooltip="The word, from Train Textual Inversion or Load Embedding."
-                ),
-                *_prompt_inputs(
+                *word_inputs(
                     f"a photo of {PLACEHOLDER}",
                     f"The prompt. Write {PLACEHOLDER}, embedding:NAME or the name itself for the "
-                    "word.",
+                    "word. Other words can stand beside it as embedding:NAME: those in the "
+                    "embeddings folder, and those of Apply nodes that the clip comes from.",
+                    library.list_files(),
+                    "",
                 ),
             ],
             outputs=[
@@ -61,24 +52,31 @@ class ApplyEmbedding(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+        """Notice a changed file under the same name."""
+        return fingerprint(file)
+
+    @classmethod
     def execute(
         cls,
         clip: Any,
-        embedding: Embedding,
         text: str,
         strength: float,
+        embedding: Embedding | None = None,
         start_percent: float = 0.0,
         end_percent: float = 1.0,
+        file: str = CONNECTED,
     ) -> io.NodeOutput:
         """Encode the prompt."""
-        prompt = with_placeholder(text, embedding.name)
+        word = chosen(embedding, file)
+        prompt = with_placeholder(text, word.name)
         if PLACEHOLDER not in prompt:
             raise InputError(
-                f"The text does not contain the word: write {PLACEHOLDER} where “{embedding.name}” "
+                f"The text does not contain the word: write {PLACEHOLDER} where “{word.name}” "
                 "should go."
             )
-        _tell_what_does_not_count(clip, embedding, cls)
-        return _encode(clip, embedding, prompt, strength, (start_percent, end_percent))
+        _tell_what_does_not_count(clip, word, cls)
+        return _encode(clip, word, prompt, strength, (start_percent, end_percent))
 
 
 class ApplyNegativeEmbedding(io.ComfyNode):
@@ -96,24 +94,12 @@ class ApplyNegativeEmbedding(io.ComfyNode):
             "Connect the result to the sampler's negative input.",
             hidden=[io.Hidden.unique_id],
             inputs=[
-                CLIP_INPUT,
-                EmbeddingSocket.Input(
-                    "embedding",
-                    optional=True,
-                    tooltip="The word, from Load Embedding; or choose a file below.",
-                ),
-                *_prompt_inputs(
+                *word_inputs(
                     PLACEHOLDER,
                     f"The negative prompt. Write {PLACEHOLDER}, embedding:NAME or the name itself "
                     "for the word; if the text has none of these, the word is put first.",
-                ),
-                io.Combo.Input(
-                    "file",
-                    options=[CONNECTED, *library.negatives_first()],
-                    default=CONNECTED,
-                    optional=True,
-                    tooltip="A file in the embeddings folder, if no word is connected. Those known "
-                    "to be negatives come first. Press R to refresh the list.",
+                    library.negatives_first(),
+                    " Those known to be negatives come first.",
                 ),
             ],
             outputs=[
@@ -128,7 +114,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
         """Notice a changed file under the same name."""
-        return "" if file == CONNECTED else library.fingerprint(file)
+        return fingerprint(file)
 
     @classmethod
     def execute(
@@ -142,7 +128,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
         file: str = CONNECTED,
     ) -> io.NodeOutput:
         """Encode the negative prompt."""
-        word = _chosen(embedding, file)
+        word = chosen(embedding, file)
         if is_clearly_positive(word.name, word.metadata):
             raise InputError(
                 f"“{word.name}” was made to draw something, and as a negative would keep the model "
@@ -154,56 +140,6 @@ class ApplyNegativeEmbedding(io.ComfyNode):
             prompt = f"{PLACEHOLDER}, {prompt}" if prompt.strip() else PLACEHOLDER
         _tell_what_does_not_count(clip, word, cls)
         return _encode(clip, word, prompt, strength, (start_percent, end_percent))
-
-
-CLIP_INPUT = io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader.")
-CLIP_OUTPUT = io.Clip.Output(tooltip="The same text encoder, which now knows the word.")
-
-
-def _prompt_inputs(default_text: str, text_help: str) -> list[io.Input]:
-    return [
-        io.String.Input("text", default=default_text, multiline=True, tooltip=text_help),
-        io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05, tooltip=STRENGTH_HELP),
-        _percent(
-            "start_percent",
-            0.0,
-            "The point in sampling where the word starts counting: 0 is the first step. Before it, "
-            "the prompt is used without the word.",
-        ),
-        _percent(
-            "end_percent",
-            1.0,
-            "The point in sampling where the word stops counting: 1 is the last step. After it, "
-            "the prompt is used without the word.",
-        ),
-    ]
-
-
-def _percent(name: str, default: float, tooltip: str) -> io.Input:
-    """A share of the sampling; optional, so that graphs from before it came still run."""
-    return io.Float.Input(
-        name,
-        default=default,
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        optional=True,
-        advanced=True,
-        tooltip=tooltip,
-    )
-
-
-def _chosen(connected: Embedding | None, file: str) -> Embedding:
-    if connected is None:
-        if file == CONNECTED:
-            raise InputError("There is no word: connect an embedding, or choose a file.")
-        return library.read(file)
-    if file != CONNECTED:
-        raise InputError(
-            f"There are two words, “{connected.name}” and the file “{file}”: disconnect the "
-            f"embedding, or set file to “{CONNECTED}”. To use both, chain two of these nodes."
-        )
-    return connected
 
 
 def _tell_what_does_not_count(clip: Any, word: Embedding, node: type[io.ComfyNode]) -> None:

@@ -47,8 +47,10 @@ def _input(name: str, default: Any, choice: Choice) -> io.Input:
     if choice.place == "end":
         common["optional"] = True  # also where a graph for the API lacks it
     kind = _kind(default, choice)
-    if choice.advanced and "advanced" in inspect.signature(kind).parameters:
-        common["advanced"] = True
+    if choice.advanced:
+        common["extra_dict"] = {"group": choice.advanced}  # for the page, see advanced_inputs.js
+        if "advanced" in inspect.signature(kind).parameters:
+            common["advanced"] = True
     if choice.options:
         return kind(name, options=list(choice.options), **common)
     if choice.multiline:

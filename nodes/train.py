@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..trainer.settings import Settings
 from .inputs import CATEGORY, EmbeddingSocket, found_as
-from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
+from .training import train_in_host
+from .training_inputs import HIDDEN, loss_output, name_allowed, report_output, training_inputs
 
 
 class TrainTextualInversion(io.ComfyNode):
@@ -36,7 +37,7 @@ class TrainTextualInversion(io.ComfyNode):
             "loaded. The model itself does not change.",
             is_input_list=True,
             is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            hidden=HIDDEN,
             inputs=training_inputs(
                 Settings,
                 images="3 to 10 pictures of the same thing or style, as a batch or a list.",

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from ..trainer.settings import NegativeSettings
 from .host.execution import blocked
 from .inputs import CATEGORY, EmbeddingSocket, found_as
-from .training import loss_output, name_allowed, report_output, train_in_host, training_inputs
+from .training import train_in_host
+from .training_inputs import HIDDEN, loss_output, name_allowed, report_output, training_inputs
 
 NO_POSITIVE = "There is no positive word: only the objective “pair” learns one."
 
@@ -36,7 +37,7 @@ class TrainNegativeEmbedding(io.ComfyNode):
             "change.",
             is_input_list=True,
             is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+            hidden=HIDDEN,
             inputs=training_inputs(
                 NegativeSettings,
                 images="The pictures that the objective calls for: bad ones, good ones with "

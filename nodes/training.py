@@ -1,4 +1,4 @@
-"""What the nodes that train have in common."""
+"""How the nodes that train do it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy_api.latest import io
 from torch import Tensor
 
 from ..trainer.data.pictures import Picture, as_unlike
@@ -16,99 +15,22 @@ from ..trainer.embeddings.embedding import Embedding
 from ..trainer.errors import InputError
 from ..trainer.files.whole_files import try_folder
 from ..trainer.learning.negative_objectives import objective_of
-from ..trainer.presets import HELP as PRESET_HELP
-from ..trainer.presets import NONE, PRESETS, with_preset
+from ..trainer.presets import with_preset
 from ..trainer.runs.live import LiveRun
-from ..trainer.runs.run import fingerprints, open_run
+from ..trainer.runs.previews import draw_previews, preview_grid
+from ..trainer.runs.run import open_run
+from ..trainer.runs.run_inputs import (
+    find_run_of,
+    fingerprints,
+    has_settings,
+    is_learned_from,
+)
 from ..trainer.runs.training import Destination, train_and_save
 from ..trainer.settings import Settings, described_fields
+from .graph_names import check_alone
 from .host import library
 from .host.model import HostModel
-from .inputs import EmbeddingSocket, LossMapSocket, name_problem, setting_inputs
 from .page.runs import RUNS, NodeDisplay, runs_folder, temporary_folder
-
-
-def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list[io.Input]:
-    """The inputs of a node that trains.
-
-    Args:
-        kind: of its settings.
-        images: tooltip of the pictures.
-        captions: tooltip of their captions.
-    """
-    return [
-        io.Model.Input(
-            "model", tooltip="The model to train with, including any LoRAs applied to it."
-        ),
-        io.Clip.Input("clip", tooltip="The model's text encoder, including clip skip."),
-        io.Vae.Input("vae", tooltip="The model's VAE."),
-        io.Image.Input(
-            "images",
-            tooltip=images,
-        ),
-        *setting_inputs(kind, "front"),
-        io.Boolean.Input(
-            "save",
-            default=True,
-            tooltip="Save the finished word to the embeddings folder, where every prompt can use "
-            "it. Off: it exists only in this graph until Save Embedding writes it.",
-        ),
-        io.Boolean.Input(
-            "overwrite",
-            default=False,
-            tooltip="Replace an existing embedding of the same name. Off: the node refuses before "
-            "training starts.",
-        ),
-        *setting_inputs(kind, "middle"),
-        io.Combo.Input("preset", options=[NONE, *PRESETS], default=NONE, tooltip=PRESET_HELP),
-        *setting_inputs(kind, "end"),
-        io.String.Input(
-            "captions",
-            optional=True,
-            force_input=True,
-            tooltip=captions,
-        ),
-        io.Mask.Input(
-            "masks",
-            optional=True,
-            tooltip="Learn only where the mask is white; one per picture. Load Image outputs "
-            "transparent areas as white: put Invert Mask after it.",
-        ),
-        EmbeddingSocket.Input(
-            "start_from",
-            optional=True,
-            tooltip="Continue from this word instead of init_words; it keeps its number of "
-            "vectors.",
-        ),
-        io.Image.Input(
-            "unlike_images",
-            optional=True,
-            tooltip="Pictures of what the word does not mean, such as other things of the same "
-            "kind or the same places without it: what they have in common with images is not "
-            "learned.",
-        ),
-    ]
-
-
-def loss_output() -> io.Output:
-    """The output of the losses of all steps."""
-    return LossMapSocket.Output(
-        display_name="loss", tooltip="The loss of every step, for Plot Loss Graph."
-    )
-
-
-def report_output() -> io.Output:
-    """The output of what is known of the word."""
-    return io.String.Output(
-        display_name="report",
-        tooltip="A report on the word: how far it has come, loss by noise level, lengths, nearest "
-        "words, similarity to the start, and anything unusual. For Preview as Text.",
-    )
-
-
-def name_allowed(name: list[str] | None) -> bool | str:
-    """Whether a word can be called so, as soon as the graph is queued; if not, why."""
-    return name_problem(name[0] if name else None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +83,10 @@ def train_in_host(
     chosen = {f.name: values.get(f.name, [f.default])[0] for f, _ in described_fields(kind)}
     settings = kind(**with_preset(preset[0], chosen))
     objective = objective_of(settings)
-    for name in objective.names(settings.name) if save[0] else ():
+    names = objective.names(settings.name) if save[0] else []
+    check_alone(hidden, names)
+    known = _learned_before(names, settings) if not overwrite[0] else []
+    for name in names if not known else ():
         library.check_free(name, overwrite=overwrite[0])
         library.try_to_write(name)
     try_folder(runs_folder(), f"{settings.name}_00001")
@@ -192,9 +117,13 @@ def train_in_host(
             *(as_unlike(p) for p in to_pictures(unlike_images or [])),
         ]
         start = start_from[0] if start_from else None
+        if known:
+            if all(is_learned_from(w, frozen, settings, pictures, start) for w in known):
+                return _done_before(known, frozen, settings, pictures, start)
+            library.check_free(settings.name)
         run = open_run(runs_folder(), settings, fingerprints(frozen, pictures, start))
         live = LiveRun(run.folder, settings.steps, _owner(hidden))
-        display = NodeDisplay(live, hidden.unique_id)
+        display = NodeDisplay(live)
         # From the last to the first on the way out: what is told comes after what is written.
         stack.callback(display.announce)
         stack.enter_context(RUNS.add(live))
@@ -214,6 +143,44 @@ def train_in_host(
         prompts[-1],
         str(trained.report),
         {"textual_inversion_run": [run.folder.id]},
+    )
+
+
+def _learned_before(names: Sequence[str], settings: Settings) -> list[Embedding]:
+    """The words of these names, if all of them were learned with these settings."""
+    with torch.inference_mode(False):
+        words = [word for name in names if (word := library.learned(name))]
+    return words if words and len(words) == len(names) and _all_with(words, settings) else []
+
+
+def _all_with(words: Sequence[Embedding], settings: Settings) -> bool:
+    return all(has_settings(word, settings) for word in words)
+
+
+def _done_before(
+    words: Sequence[Embedding],
+    model: HostModel,
+    settings: Settings,
+    pictures: Sequence[Picture],
+    start: Embedding | None,
+) -> Done:
+    """What a training gave whose words are in their files; only the preview is made again."""
+    names = " and ".join(f"“{word.name}”" for word in words)
+    note = (
+        f"{names} was learned before from the same pictures with the same settings: its file is "
+        "used. Turn on overwrite to learn it again."
+    )
+    run = find_run_of(runs_folder(), settings, fingerprints(model, pictures, start))
+    # The words of a pair are drawn together, as they were learned.
+    rows = draw_previews(model, pictures, settings, words[0]) if len(words) == 1 else []
+    losses = [row.loss for row in run.losses()] if run else []
+    return Done(
+        words,
+        {"loss": losses or [float(words[-1].metadata["textual_inversion.loss"])]},
+        preview_grid(pictures, settings, rows)[None],
+        f"embedding:{words[-1].name}",
+        note,
+        {"textual_inversion_run": [run.id] if run else [], "textual_inversion_note": [note]},
     )
 
 
@@ -255,6 +222,7 @@ def _one_each(what: str, values: list[Any], count: int) -> list[Any]:
         return values * count
     if len(values) != count:
         raise InputError(
-            f"There are {count} pictures but {len(values)} {what}: connect one for each picture."
+            f"{what} must match the pictures: there are {count} pictures but {len(values)} {what}. "
+            "Connect one for each picture, or one for all."
         )
     return values

@@ -135,6 +135,15 @@ def check_free(name: str, *, overwrite: bool = False) -> None:
         )
 
 
+def learned(name: str) -> Embedding | None:
+    """The one word of this name that the host would find, if it is in the format of ours."""
+    taken = _called(name)
+    if len(taken) == 1 and taken[0].stem == name and taken[0].suffix == ".safetensors":
+        with contextlib.suppress(InputError):
+            return read_embedding(taken[0], name)
+    return None
+
+
 def try_to_write(name: str) -> None:
     """Find out before training whether a word of this name can be written.
 

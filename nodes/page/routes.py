@@ -5,6 +5,9 @@ All below `/textual_inversion` (and, as for every route of the host, below `/api
     GET  /runs                      the ids of all runs; of those that go on, their owners too
     GET  /run?id=ID&after=STEP      one run, see `trainer.live.describe`
     GET  /run/preview?id=ID&step=N  a picture of it, PNG
+    GET  /run/preview?id=ID&still=S and what it is compared with: `picture` or `before`
+    POST /run/alike                 {"node": CLASS, "inputs": {…}}; the id of the newest run of such
+                                    a node with these settings, or null
     POST /run                       {"id": ID, "action": "stop" | "sample" | "save"}
     GET  /embeddings                the embeddings folder, see `cards.cards`
     GET  /embeddings/preview?file=F a small picture of one, JPEG
@@ -25,8 +28,11 @@ from typing import Any
 from aiohttp import web
 
 from ...trainer.errors import InputError
+from ...trainer.presets import NONE, with_preset
 from ...trainer.runs.live import ACTIONS, describe
 from ...trainer.runs.run_folder import find_run, list_runs
+from ...trainer.runs.run_inputs import find_alike
+from ...trainer.settings import NegativeSettings, Settings
 from ..host import library
 from .cards import cards
 from .one_reader import OneReader
@@ -35,6 +41,12 @@ from .runs import RUNS, runs_folder
 ROOT = "/textual_inversion"
 LARGEST_PICTURE = 8 * 1024 * 1024
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+
+SETTINGS = {
+    "TextualInversionTrain": Settings,
+    "TextualInversionTrainNegative": NegativeSettings,
+}
+"""Nodes that train -> their settings."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,6 +61,7 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.get(f"{ROOT}/run")(_answering(_run))
     routes.get(f"{ROOT}/run/preview")(_answering(_run_preview))
     routes.post(f"{ROOT}/run")(_control)
+    routes.post(f"{ROOT}/run/alike")(_alike)
     routes.get(f"{ROOT}/embeddings")(_embeddings)
     routes.get(f"{ROOT}/embeddings/preview")(_answering(_embedding_preview))
 
@@ -86,13 +99,17 @@ def _run(query: Mapping[str, str]) -> bytes:
 
 def _run_preview(query: Mapping[str, str]) -> bytes:
     folder = find_run(runs_folder(), query.get("id", ""))
-    step = _number(query, "step")
-    path = folder.preview_file(step)
-    if step not in folder.previews() or path.stat().st_size > LARGEST_PICTURE:
-        raise InputError(f"The run “{folder.id}” has no picture of step {step}.")
+    still = query.get("still", "")
+    step = 0 if still else _number(query, "step")
+    path = folder.still_file(still) if still else folder.preview_file(step)
+    is_there = still in folder.stills() if still else step in folder.previews()
+    if not is_there or path.stat().st_size > LARGEST_PICTURE:
+        raise InputError(
+            f"The run “{folder.id}” has no picture {f'“{still}”' if still else f'of step {step}'}."
+        )
     content = path.read_bytes()
     if not content.startswith(b"\x89PNG"):
-        raise InputError(f"The picture of step {step} is damaged.")
+        raise InputError(f"The picture {f'“{still}”' if still else f'of step {step}'} is damaged.")
     return content
 
 
@@ -104,14 +121,10 @@ def _embedding_preview(query: Mapping[str, str]) -> bytes:
 
 
 async def _control(request: web.Request) -> web.StreamResponse:
-    # Another site's form cannot send JSON, and its script must be allowed to by the host.
-    if request.content_type != "application/json":
-        return _refusal(403, "This is asked for in JSON, as ComfyUI's own page does.")
-    try:
-        asked = json.loads(await request.read())
-        run_id, action = asked["id"], asked["action"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return _refusal(400, "An id and an action are needed, as JSON.")
+    asked = await _posted(request, "id", "action")
+    if isinstance(asked, web.Response):
+        return asked
+    run_id, action = asked
     run = RUNS.get(run_id) if isinstance(run_id, str) else None
     if run is None:
         return _refusal(404, "This run has already ended, or goes on in another ComfyUI.")
@@ -119,6 +132,35 @@ async def _control(request: web.Request) -> web.StreamResponse:
         return _refusal(400, f"The action must be one of {', '.join(sorted(ACTIONS))}.")
     run.ask(action)
     return web.json_response({}, headers=HEADERS)
+
+
+async def _alike(request: web.Request) -> web.StreamResponse:
+    asked = await _posted(request, "node", "inputs")
+    if isinstance(asked, web.Response):
+        return asked
+    loop = asyncio.get_running_loop()
+    return _found(await loop.run_in_executor(_FILES, _run_alike, *asked))
+
+
+def _run_alike(node: Any, inputs: Any) -> bytes:
+    try:
+        given = with_preset(inputs.get("preset", NONE), inputs)
+        folder = find_alike(runs_folder(), SETTINGS[node], given)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        folder = None  # No run was made with such settings.
+    return _json(folder.id if folder else None)
+
+
+async def _posted(request: web.Request, *names: str) -> list[Any] | web.Response:
+    """Some values of what was posted, or a refusal."""
+    # Another site's form cannot send JSON, and its script must be allowed to by the host.
+    if request.content_type != "application/json":
+        return _refusal(403, "This is asked for in JSON, as ComfyUI's own page does.")
+    try:
+        asked = json.loads(await request.read())
+        return [asked[name] for name in names]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _refusal(400, f"{' and '.join(names)} are needed, as JSON.")
 
 
 def _number(query: Mapping[str, str], name: str) -> int:

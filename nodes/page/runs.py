@@ -42,15 +42,11 @@ def clear_away() -> None:
 
 
 class NodeDisplay:
-    """A run on the page: the node's progress bar, its text, and the chart.
+    """A run on the page: the node's progress bar, and its panel with a line, notes and chart."""
 
-    Below what is said, the text has what the report has found to be unusual.
-    """
-
-    def __init__(self, run: LiveRun, node_id: str) -> None:
+    def __init__(self, run: LiveRun) -> None:
         self._run = run
         self._report: RunReport | None = None
-        self._node_id = node_id
         self._bar = progress_bar(run.steps)
         self._said = 0.0
 
@@ -61,12 +57,9 @@ class NodeDisplay:
 
     def say(self, text: str) -> None:
         """Show a line of text."""
-        from server import PromptServer
-
         self._said = time.monotonic()
         self._run.message = text
-        notes = self._report.notes if self._report else []
-        PromptServer.instance.send_progress_text("\n".join([text, *notes]), self._node_id)
+        self._run.notes = self._report.notes if self._report else []
         self.announce()
 
     def show(self, progress: Progress, row: LossRow, news: Sequence[str]) -> None:

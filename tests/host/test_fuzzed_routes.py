@@ -42,7 +42,7 @@ def refused(status: int, content: bytes) -> bool:
 
 @fuzzed
 @given(route=st.sampled_from(ROUTES), values=st.dictionaries(
-    st.sampled_from(["id", "step", "after", "file", "changed"]), texts, max_size=4
+    st.sampled_from(["id", "step", "still", "after", "file", "changed"]), texts, max_size=4
 ))  # fmt: skip
 @example(route="run", values={"id": b"x" * 251 + b"_00001"})
 @example(route="run", values={"id": b"x\0_00001"})

@@ -78,8 +78,15 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
 
     # The picture of an earlier step stays while new ones come.
     page.locator(STRIP).first.dispatch_event("click")
-    assert page.locator(".ti-caption").first.inner_text() == "step 10"
-    assert "step=10" in page.locator(".ti-picture").first.get_attribute("src")
+    now = page.locator(".ti-now .ti-picture").first
+    assert page.locator(".ti-now .ti-caption").first.inner_text() == "step 10"
+    assert "step=10" in now.get_attribute("src")
+    page.locator(STRIP).first.press("ArrowRight")
+    assert "step=20" in now.get_attribute("src")
+    # Beside it what it is compared with.
+    stills = page.locator(".ti-stills .ti-picture")
+    assert [("still=" + still) in (stills.nth(i).get_attribute("src") or "")
+            for i, still in enumerate(("picture", "before"))] == [True, True]  # fmt: skip
 
     # A reload in the middle, after which the page opens the same graph by itself, and a second
     # browser with it.
@@ -98,7 +105,9 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     open_template(comfy, name)
     host.interrupt()
     wait_for_title(comfy, "cut short")
-    done = int(re.search(r"cut short: (\d+) of", title.inner_text())[1])
+    told = re.search(r"cut short at (\d+) of 2,000; kept as (\S+); Run goes on", title.inner_text())
+    assert told[2] == f"{name}-interrupted"
+    done = int(told[1])
     assert done >= 20
     comfy.queue()
     wait_for_title(comfy, "step ")
@@ -114,64 +123,115 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
             break
     assert page.evaluate(extra)
     page.locator(".ti-buttons button", has_text="Save now").first.dispatch_event("click")
+    page.locator(".ti-notes", has_text=f"Saved as {name}-").first.wait_for()
     page.locator(".ti-buttons button", has_text="Stop and keep").first.dispatch_event("click")
+    wait_for_title(comfy, "stop")
     wait_for_title(comfy, "stopped")
+    assert f"saved as {name}" in title.inner_text()
     assert (host.embeddings / f"{name}.safetensors").is_file()
     assert list(host.embeddings.glob(f"{name}-*[0-9].safetensors"))
     runs = host.server.base / "output" / "textual_inversion"
     assert [path.name for path in runs.glob(f"{name}_*")] == [f"{name}_00001"]
     wait_until_idle(host)
 
+    # The same graph as a picture has it, which was made before the run was known.
+    graph = page.evaluate("window.app.rootGraph.serialize()")
+    for node in graph["nodes"]:
+        node.get("properties", {}).pop("textual_inversion_run", None)
+    comfy.load({**graph, "nodes": [], "links": [], "groups": []})
+    comfy.load(graph)
+    wait_for_title(comfy, "stopped")
+    assert page.locator(STRIP).count() >= 2
 
-def test_a_wrong_input_is_pointed_at(comfy: ComfyPage) -> None:
-    open_template(comfy, "not a name")
+
+CHANGE = """([type, name, value]) => {
+    const node = window.app.rootGraph.nodes.find((node) => node.comfyClass === type);
+    const widget = node.widgets.find((widget) => widget.name === name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
+"""What the page does where its user changes an input."""
+
+MARKED = """() => window.app.rootGraph.nodes.flatMap((node) =>
+    node.inputs.filter((input) => input.hasErrors).map((input) => input.name))"""
+
+OUTLINED = """() => [...document.querySelectorAll(".lg-node-widget, .lg-slot--input")]
+    .filter((row) => getComputedStyle(row).outlineStyle === "solid")
+    .map((row) => row.innerText.trim())"""
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_a_refusal_stands_on_the_node_until_its_cause_goes(comfy: ComfyPage, design: str) -> None:
+    """Of the page's own checks, of a run, and of a node without a panel."""
+    page = comfy.page
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    open_template(comfy, "my mug", timesteps="sometimes")
+    refusal = page.locator(".ti-refusal").first
+
+    def wait_for(said: str, name: str) -> None:
+        page.wait_for_function(
+            "said => document.querySelector('.ti-refusal')?.textContent.includes(said)", arg=said
+        )
+        assert page.evaluate(MARKED) == [name]
+        if design == "vue":
+            page.wait_for_function(f"name => ({OUTLINED})().includes(name)", arg=name)
+
+    page.evaluate("window.width = trainNode().size[0]")
     comfy.queue()
-    comfy.page.wait_for_function("window.trainNode().has_errors")
-    wrong = "window.trainNode().inputs.filter(i => i.hasErrors).map(i => i.name)"
-    assert comfy.page.evaluate(wrong) == ["name"]
-    comfy.complaints.clear()  # the page itself writes refused graphs to the console
+    wait_for("“my mug” cannot be the name of an embedding", "name")
+    page.evaluate(CHANGE, [TRAIN, "seed", 1])
+    assert refusal.inner_text()
+    page.evaluate(CHANGE, [TRAIN, "name", "my-mug"])
+    assert not refusal.inner_text()
+    assert page.evaluate(OUTLINED) == []
 
-
-WRONG_VALUES = pytest.mark.parametrize(
-    ("name", "bad", "good"), [("learning_rate", "fast", "0.01"), ("timesteps", "sometimes", "all")]
-)
-
-
-@WRONG_VALUES
-def test_an_error_of_a_run_is_pointed_at(comfy: ComfyPage, name: str, bad: str, good: str) -> None:
-    """Also at an input that was folded away, until the next run."""
-    comfy.setting("Comfy.VueNodes.Enabled", False)
-    open_template(comfy, "refused", **{name: bad})
-    is_seen = """name => {
-        const node = window.trainNode();
-        return node.isWidgetVisible(node.widgets.find(w => w.name === name));
-    }"""
-    assert comfy.page.evaluate(is_seen, name) == (name == "learning_rate")
     comfy.queue()
-    wrong = "window.trainNode().inputs.filter(i => i.hasErrors).map(i => i.name)"
-    comfy.page.wait_for_function(f"{wrong}.length")
-    assert comfy.page.evaluate(wrong) == [name]
-    assert f"“{bad}”" in comfy.page.locator(".ti-title").first.inner_text()
-    assert comfy.page.evaluate(is_seen, name)
-    comfy.set_widgets(TRAIN, {name: good})
-    comfy.queue()
-    comfy.page.wait_for_function(f"!{wrong}.length")
-    comfy.complaints.clear()  # the page itself writes errors to the console
+    wait_for("timesteps is “sometimes”", "timesteps")
+    # It was folded away, as those of the other groups are now. The frame around the node holds it.
+    seen = "name => trainNode().isWidgetVisible(trainNode().widgets.find(w => w.name === name))"
+    assert page.evaluate(seen, "timesteps")
+    if design == "classic":
+        assert not page.evaluate(seen, "zoom")
+        assert page.evaluate(
+            """() => {
+                const node = trainNode();
+                const frame = app.rootGraph.groups.find(({ pos, size }) =>
+                    pos[0] < node.pos[0] && node.pos[0] < pos[0] + size[0]
+                    && pos[1] < node.pos[1] && node.pos[1] < pos[1] + size[1]);
+                return node.size[0] === window.width
+                    && frame.pos[1] + frame.size[1] > node.pos[1] + node.size[1];
+            }"""
+        )
+    page.evaluate(CHANGE, [TRAIN, "timesteps", "all"])
+    assert page.evaluate(MARKED) == []
+    assert not refusal.inner_text()
 
-
-@WRONG_VALUES
-def test_nodes_2_point_at_it_too(comfy: ComfyPage, name: str, bad: str, good: str) -> None:
-    comfy.setting("Comfy.VueNodes.Enabled", True)
-    open_template(comfy, "refused-too", **{name: bad})
+    page.evaluate(
+        """() => {
+            [...window.app.rootGraph.nodes].forEach((node) => window.app.rootGraph.remove(node));
+            const add = (type, x) => {
+                const node = LiteGraph.createNode(type);
+                node.pos = [x, 100];
+                window.app.rootGraph.add(node);
+                return node;
+            };
+            const [model, apply, shown] = [add("TextualInversionDemoModel", 0),
+                add("TextualInversionApply", 400), add("PreviewAny", 900)];
+            model.connect(1, apply, 0);
+            apply.connect(0, shown, 0);
+            window.applyNode = apply;
+            window.size = [...apply.size];
+        }"""
+    )
+    values = page.evaluate("window.applyNode.serialize().widgets_values")
+    comfy.look_at("TextualInversionApply")
     comfy.queue()
-    outlined = """[...document.querySelectorAll('.lg-node-widget')]
-        .filter(row => getComputedStyle(row).outlineStyle === 'solid').map(row => row.innerText)"""
-    comfy.page.wait_for_function(f"{outlined}.length")
-    assert [row.strip() for row in comfy.page.evaluate(outlined)] == [name]
-    comfy.set_widgets(TRAIN, {name: good})
-    comfy.queue()
-    comfy.page.wait_for_function(f"!{outlined}.length")
-    comfy.complaints.clear()  # the page itself writes errors to the console
+    wait_for("There is no word: connect an embedding, or choose a file.", "embedding")
+    assert page.evaluate("window.applyNode.serialize().widgets_values") == values
+    page.evaluate(CHANGE, ["TextualInversionApply", "file", "some.safetensors"])
+    page.wait_for_function("!document.querySelector('.ti-refusal')")
+    assert page.evaluate("[...window.applyNode.size]") == page.evaluate("window.size")
+    comfy.complaints.clear()  # the page itself writes what is refused to the console
 
 
 def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { emptyRun, headline, lastStep, merged, previewPath, RunWatcher } from "../../js/runs.js";
+import { emptyRun, headline, lastStep, merged, previewPath, remarks, RunWatcher } from "../../js/runs.js";
 
 const answer = (steps, more = {}) => ({
   id: "a_00001", name: "a", status: "running", message: "", step: steps.at(-1) ?? 0, steps: 10,
-  seconds_left: 1, rows: steps.map((s) => [s, 1, 1, null, 0.1, s]), previews: [], words: [],
+  seconds_left: 1, rows: steps.map((s) => [s, 1, 1, null, 0.1, s]), previews: [], words: [], stills: [], kept: [], notes: [], stopping: false,
   ...more,
 });
 
@@ -58,9 +58,19 @@ test("one line about a run", () => {
   const say = (more) => headline(merged(emptyRun("a"), answer([4], more)));
   assert.equal(headline(emptyRun("a")), "");
   assert.equal(say({ message: "step 4/10" }), "step 4/10");
-  assert.equal(say({ status: "stopped" }), "stopped and kept: 4 of 10 steps");
+  assert.equal(say({ message: "step 4/10", stopping: true }), "stopping after this step; the word is kept");
+  assert.equal(say({ status: "stopped", kept: ["mug"] }), "stopped at 4 of 10 steps; saved as mug");
+  assert.equal(say({ status: "finished", steps: 4, kept: [] }), "finished after 4 steps");
   assert.equal(say({ status: "interrupted", message: "Out of memory." }),
-    "cut short: 4 of 10 steps (Out of memory). Run again to continue.");
+    "cut short at 4 of 10 (Out of memory); Run goes on from here");
+  assert.equal(say({ status: "interrupted", steps: 1500, kept: ["mug-interrupted"] }),
+    "cut short at 4 of 1,500; kept as mug-interrupted; Run goes on from here");
+});
+
+test("where a word was saved while its run goes on, and what is unusual", () => {
+  const run = merged(emptyRun("a"), answer([4], { kept: ["mug-4"], notes: ["Small."] }));
+  assert.deepEqual(remarks(run), ["Saved as mug-4.", "Small."]);
+  assert.deepEqual(remarks({ ...run, status: "finished" }), ["Small."]);
 });
 
 test("ids cannot leave their place in an address", () => {

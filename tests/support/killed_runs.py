@@ -19,8 +19,9 @@ import torch
 from textual_inversion.trainer.data.pictures import Picture
 from textual_inversion.trainer.files.reading import read_embedding
 from textual_inversion.trainer.runs.checkpoints import load_state
-from textual_inversion.trainer.runs.run import fingerprints, open_run
+from textual_inversion.trainer.runs.run import open_run
 from textual_inversion.trainer.runs.run_folder import FINISHED, list_runs
+from textual_inversion.trainer.runs.run_inputs import fingerprints
 from textual_inversion.trainer.runs.training import train_and_keep
 from textual_inversion.trainer.settings import Settings
 

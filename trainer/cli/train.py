@@ -27,7 +27,8 @@ from ..learning.distributed import ALONE, Processes, joined
 from ..learning.loop import train
 from ..learning.negative_objectives import objective_of
 from ..model import FrozenModel
-from ..runs.run import Run, fingerprints, open_run
+from ..runs.run import Run, open_run
+from ..runs.run_inputs import fingerprints
 from ..runs.training import Destination, train_and_save
 from ..settings import NegativeSettings, Settings
 from .commands import CommandParser

@@ -71,6 +71,7 @@ class Progress:
         best: the embedding whose evaluation was lowest so far; the last one before the
             first evaluation.
         kept: the one of the two that the settings ask for.
+        initial: the word before the first step.
         state: with which `train` goes on from here.
         estimate: how far the word has come.
         end: between which steps the run will end, as far as is known.
@@ -89,6 +90,7 @@ class Progress:
     last: Embedding
     best: Embedding
     kept: Embedding
+    initial: Embedding
     state: TrainingState
     estimate: Estimate
     end: tuple[int, int]
@@ -177,6 +179,7 @@ def train(
             raise InputError(f"This run has made all of its {settings.steps} steps: start anew.")
     first = resume.step if resume else 0
     started = time.monotonic() - history.seconds
+    first_word = Embedding(settings.name, initial)
     good: Embedding | None = None  # the last one whose loss is known to be a number
     for step in range(first, settings.steps):
         rows = trained.rows(step)
@@ -227,6 +230,7 @@ def train(
             last=last,
             best=best,
             kept=best if settings.keep == "best" else last,
+            initial=first_word,
             state=TrainingState.of(step + 1, parts),
             estimate=estimate,
             end=_end(step + 1, ended, estimate, settings),

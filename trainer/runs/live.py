@@ -39,6 +39,8 @@ class LiveRun:
         self.steps = steps
         self.owner = owner
         self.message = ""
+        self.notes: Sequence[str] = ()
+        self.is_stopping = False
         self.seconds_left: float | None = None
         self.rows: list[LossRow] = folder.losses()
         self._asked: set[str] = set()
@@ -54,6 +56,7 @@ class LiveRun:
         """Ask for one of `ACTIONS`; it happens after the present step."""
         if action not in ACTIONS:
             raise ValueError(action)
+        self.is_stopping |= action == STOP
         with self._lock:
             self._asked.add(action)
 
@@ -98,9 +101,11 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
         after: leave out the losses up to this step.
 
     Returns:
-        `id`, `name`, `status`, `message`, `step`, `steps`, `seconds_left` (None unless it goes
-        on and its end is foreseen), `rows` (lists in the order of `run_folder.COLUMNS`),
-        `previews` and `words` (steps).
+        `id`, `name`, `status`, `message`, `stopping` (whether it was asked to), `notes` (sentences
+        worth a look), `kept` (names of embeddings that hold its newest word), `step`, `steps`,
+        `seconds_left` (None unless it goes on), `rows` (lists in the order of
+        `run_folder.COLUMNS`), `previews` and `words` (steps), `stills` (what previews are compared
+        with).
     """
     status = folder.status()
     rows = live.rows[:] if live else folder.losses()
@@ -109,18 +114,24 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
         "name": folder.name(),
         "status": str(status.get("status", "")),
         "message": str(status.get("message", "")),
+        "stopping": False,
+        "notes": _texts(status.get("notes")),
+        "kept": _texts(status.get("kept")),
         "step": rows[-1].step if rows else 0,
         "steps": _whole(status.get("steps")),
         "seconds_left": None,
         "rows": [_cells(row) for row in thinned([r for r in rows if r.step > after])],
         "previews": folder.previews(),
         "words": folder.words(),
+        "stills": folder.stills(),
         "owner": {},
     }
     if live:
         return answer | {
             "status": RUNNING,
             "message": live.message,
+            "stopping": live.is_stopping,
+            "notes": list(live.notes),
             "steps": live.steps,
             "seconds_left": live.seconds_left,
             "owner": live.owner,
@@ -147,6 +158,10 @@ def thinned(rows: Sequence[LossRow]) -> list[LossRow]:
 def _cells(row: LossRow) -> list[float | None]:
     """JSON knows no NaN."""
     return [v if v is not None and math.isfinite(v) else None for v in asdict(row).values()]
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def _whole(value: Any) -> int:

@@ -118,7 +118,17 @@ def preview(
     Returns:
         float32 [height, width, 3] in 0..1, on the CPU.
     """
-    return _cells(_draw(model, pictures, settings, embedding, [0]))[0].movedim(0, -1)
+    return as_preview(_draw(model, pictures, settings, embedding, [0])[0])
+
+
+def example(pictures: Sequence[Picture], settings: Settings) -> Tensor:
+    """The first picture to learn from, as training sees it, of the size of `preview`."""
+    return as_preview(fit(meant(pictures)[0], _square(settings), settings.alpha)[0])
+
+
+def as_preview(square: Tensor) -> Tensor:
+    """A picture [side, side, 3], at most `LARGEST_CELL` pixels wide and high."""
+    return _cells([square])[0].movedim(0, -1)
 
 
 def preview_grid(

@@ -33,10 +33,8 @@ class RunReport:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth a look now: what the run takes, what was found before it, and signs of
-        over-fitting.
-        """
-        return [*self._expected, *self._notes, *self._remarks.values()]
+        """What is worth a look now: what was found before the run, and signs of over-fitting."""
+        return [*self._notes, *self._remarks.values()]
 
     def note(self, sentence: str) -> None:
         """Add what has happened beside the learning."""

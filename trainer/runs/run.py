@@ -6,7 +6,6 @@ trusted: first the losses, then the word, then the checkpoint that says how far 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,21 +18,18 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from ..data.pictures import Picture, pictures_fingerprint
-from ..embeddings.embedding import Embedding
 from ..errors import InputError
 from ..files.thumbnails import in_bytes, png
 from ..files.whole_files import remove_abandoned, remove_leftovers, sync, write_whole
 from ..files.writing import write_embedding
 from ..learning.loop import Progress
 from ..learning.state import TrainingState
-from ..methods.learning_rate import is_anytime
-from ..model import FrozenModel
 from ..settings import Settings
 from .checkpoints import load_state, save_state
 from .event_log import EventLog, open_event_log
 from .lock import HeldError, RunLock, lock_new_folder
 from .run_folder import COLUMNS, FINISHED, INTERRUPTED, RUNNING, LossRow, RunFolder, numbered
+from .run_inputs import deciding, inputs_of
 
 KEPT_CHECKPOINTS = 2
 """The newest one, and the one before in case that is damaged."""
@@ -41,40 +37,14 @@ KEPT_CHECKPOINTS = 2
 KEPT_WORDS = 100
 """How many steps can be chosen from afterwards. Beyond it, every other one is let go."""
 
-NOT_IN_THE_RESULT = frozenset({"previews", "preview_every", "save_every", "memory"})
-"""Settings that change nothing about what is learned, so that a run goes on with others."""
-
-LIMITS = frozenset({"steps", "patience"})
-"""Settings that only say when a run ends that has no length of its own."""
-
-
-def fingerprints(
-    model: FrozenModel, pictures: Sequence[Picture], start: Embedding | None = None
-) -> dict[str, str]:
-    """SHA-256 of everything beside the settings that a run depends on.
-
-    Returns:
-        `model`: its description, noise schedule and vocabularies; `pictures`: pixels, captions
-        and masks in their order; `start`: the embedding that it goes on from, or nothing.
-    """
-    digest = hashlib.sha256(json.dumps(dict(model.description), sort_keys=True).encode())
-    # Some vocabularies take gigabytes: a part of the rows tells two of them apart as well.
-    tables = [encoder.vocabulary[::61] for encoder in model.text_encoders]
-    for tensor in (model.schedule.alphas, *tables):
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return {
-        "model": digest.hexdigest(),
-        "pictures": pictures_fingerprint(pictures),
-        "start": start.fingerprint if start else "",
-    }
-
 
 class Run:
     """One run while it is written; `folder` is where, `state` where it goes on from.
 
     Use it as a context manager: an error or an interrupt inside writes a checkpoint of the
     last step on its way out. Without one, `end` says how the run ended. `notice` is what its user
-    should know of how it began, or "".
+    should know of how it began, or "". `notes` are sentences that are worth a look, and are kept
+    with how it ended.
     """
 
     def __init__(
@@ -88,6 +58,8 @@ class Run:
         self.folder = folder
         self.state = state
         self.notice = notice
+        self.notes: Sequence[str] = ()
+        self._kept: Sequence[str] = ()
         self._lock = lock
         self._settings = settings
         self._step = state.step if state else 0
@@ -172,11 +144,22 @@ class Run:
         if self._events:
             self._events.add_picture(progress.step, in_bytes(picture))
 
+    def add_still(self, still: str, picture: Tensor) -> None:
+        """Keep what previews are compared with, `PICTURE` or `BEFORE`; float32 as these."""
+        write_whole(self.folder.still_file(still), png(picture))
+
+    def tell_kept(self, names: Sequence[str]) -> None:
+        """Say under which names its words can be used now."""
+        self._kept = names
+        self.end(RUNNING)
+
     def end(self, status: str, message: str = "") -> None:
         """Say how the run ended, one of the values in `run_folder`, and why."""
         content = {
             "status": status,
             "message": message,
+            "kept": list(self._kept),
+            "notes": list(self.notes),
             "step": self._step,
             "steps": self._steps,
             "cut_off": bool(self._last and self._last.cut_off),
@@ -220,7 +203,7 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
     """
     usual = asdict(type(settings)())
     inputs = {
-        "settings": _deciding(asdict(settings), usual),
+        "settings": deciding(asdict(settings), usual),
         "fingerprint": dict(fingerprint),
     }
     notice = ""
@@ -228,7 +211,7 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
     runs = numbered(parent, settings.name)
     for number in sorted(runs, reverse=True):
         folder = RunFolder(runs[number])
-        if _inputs_of(folder, usual) != inputs or _is_over(folder, settings):
+        if inputs_of(folder, usual) != inputs or _is_over(folder, settings):
             continue
         try:
             lock = RunLock(folder)
@@ -251,24 +234,6 @@ def _is_over(folder: RunFolder, settings: Settings) -> bool:
     if status.get("status") != FINISHED:
         return False
     return not (status.get("cut_off") and settings.steps > int(status.get("step", 0)))
-
-
-def _deciding(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide what is learned in a step; those of old runs lack some."""
-    whole = {**usual, **settings}
-    # A run without a length is the same with any limit, up to there.
-    endless = is_anytime(str(whole["schedule"]), str(whole["learning_rate"]))
-    left_out = NOT_IN_THE_RESULT | (LIMITS if endless else frozenset())
-    return {name: value for name, value in whole.items() if name not in left_out}
-
-
-def _inputs_of(folder: RunFolder, usual: Mapping[str, Any]) -> dict[str, Any]:
-    noted = folder.settings()
-    settings = noted.get("settings")
-    if not isinstance(settings, dict):
-        return {}
-    kept = _deciding(settings, usual)
-    return {"settings": kept, "fingerprint": noted.get("fingerprint")}
 
 
 def _newest_state(folder: RunFolder, settings: Settings) -> TrainingState | None:

@@ -8,6 +8,8 @@
         checkpoints/        the newest states, from which training goes on
         words/              the word as it was at some steps: ordinary embedding files
         previews/           pictures drawn with the word at some steps
+        picture.png         one of the pictures that it learns from, to compare these with
+        before.png          what was drawn before the first step
         tensorboard/        the same losses and pictures, where TensorBoard is installed
 
 The file of a step is called `step-000100`, and so on. Reading never fails because of what a
@@ -30,6 +32,9 @@ from ..files.reading import read_embedding
 
 RUNNING, STOPPED, INTERRUPTED, FINISHED = "running", "stopped", "interrupted", "finished"
 """Values of `status` in status.json. A killed process leaves `running`."""
+
+PICTURE, BEFORE = "picture", "before"
+"""What previews are compared with: see `RunFolder.still_file`."""
 
 _FOLDER = re.compile(r"(?P<name>[^/\\]+)_(?P<number>\d{5})")
 _STEP = re.compile(r"step-(\d+)")
@@ -107,6 +112,10 @@ class RunFolder:
         """What was drawn after a step."""
         return self.path / "previews" / f"step-{step:06d}.png"
 
+    def still_file(self, still: str) -> Path:
+        """`PICTURE` or `BEFORE`."""
+        return self.path / f"{still}.png"
+
     def checkpoints(self) -> list[int]:
         """Steps with a checkpoint, in order."""
         return _steps(self.path / "checkpoints", ".safetensors")
@@ -118,6 +127,11 @@ class RunFolder:
     def previews(self) -> list[int]:
         """Steps with a picture, in order."""
         return _steps(self.path / "previews", ".png")
+
+    def stills(self) -> list[str]:
+        """Which of `PICTURE` and `BEFORE` there are."""
+        files = {still: self.still_file(still) for still in (PICTURE, BEFORE)}
+        return [still for still, p in files.items() if p.is_file() and not p.is_symlink()]
 
     def settings(self) -> dict[str, Any]:
         """What settings.json holds; {} where it cannot be read."""

@@ -28,10 +28,10 @@ from ..learning.negative_objectives import objective_of
 from ..model import FrozenModel
 from ..settings import Settings
 from .live import SAMPLE, SAVE, STOP
-from .previews import draw_previews, preview, preview_grid
+from .previews import as_preview, draw_previews, example, preview, preview_grid
 from .report import RunReport
 from .run import Run, row_of
-from .run_folder import FINISHED, STOPPED, LossRow
+from .run_folder import BEFORE, FINISHED, PICTURE, STOPPED, LossRow
 from .side_failures import SideFailures
 
 INTERRUPTED_ENDING = "-interrupted"
@@ -134,8 +134,10 @@ def train_and_save(
             learned = progress.kept
             if SAVE in asked:
                 with failures.survived(f"The word of step {progress.step} was not saved"):
-                    _write(destination, objective.hand_out(learned), f"-{progress.step}")
+                    _write(destination, objective.hand_out(learned), f"-{progress.step}", run)
             display.show(progress, row, report.take(progress))
+            if run:
+                run.notes = report.notes
             if STOP in asked:
                 status = STOPPED
         learned = progress.kept
@@ -154,6 +156,9 @@ def train_and_save(
             with failures.survived("The saved word has no small picture of what it draws"):
                 for word in words if saved else ():
                     destination.write(word, True)
+        if rows and run:
+            with failures.survived("The last picture was not kept with the run"):
+                run.add_preview(progress, as_preview(rows[-1][0]))
         if run:
             with failures.survived("How the run ended was not noted in its folder"):
                 run.end(status, report.limit)
@@ -193,6 +198,9 @@ def train_and_keep(
         `live.STOP` among them it is the last.
     """
     failures = failures or SideFailures()
+    if run and PICTURE not in run.folder.stills():
+        with failures.survived("A picture was not kept with the run"):
+            run.add_still(PICTURE, example(pictures, settings))
     state, known = (run.state, run.pictures_hash) if run else (None, None)
     for progress in train(model, pictures, settings, start, state, processes, known):
         asked = take_requests()
@@ -205,6 +213,9 @@ def train_and_keep(
             due = settings.preview_every and progress.step % settings.preview_every == 0
             if due or SAMPLE in asked:
                 with failures.survived("A picture of a step was not drawn"):
+                    if BEFORE not in run.folder.stills():
+                        first = preview(model, pictures, settings, progress.initial)
+                        run.add_still(BEFORE, first)
                     run.add_preview(progress, preview(model, pictures, settings, progress.last))
         yield progress, row_of(progress), asked
         if STOP in asked:
@@ -222,19 +233,30 @@ def _save(destination: Destination, words: Sequence[Embedding], run: Run | None)
             destination.write(word, destination.overwrite)
     except (OSError, InputError) as error:
         return f"{error} {_save_elsewhere(destination, words, run)}"
+    _tell_kept(run, words)
     return ""
 
 
-def _write(destination: Destination, words: Sequence[Embedding], ending: str) -> None:
+def _write(
+    destination: Destination, words: Sequence[Embedding], ending: str, run: Run | None
+) -> None:
     """Write words as they are now, under names of their own."""
-    for word in words:
-        destination.write(word.renamed(f"{word.name}{ending}"), True)
+    named = [word.renamed(f"{word.name}{ending}") for word in words]
+    for word in named:
+        destination.write(word, True)
+    _tell_kept(run, named)
+
+
+def _tell_kept(run: Run | None, words: Sequence[Embedding]) -> None:
+    if run:
+        with suppress(OSError, InputError):  # The words are written; that it is not noted is less.
+            run.tell_kept([word.name for word in words])
 
 
 def _save_elsewhere(destination: Destination, words: Sequence[Embedding], run: Run | None) -> str:
     """Keep words that would be lost; a sentence that says where they are."""
     with suppress(OSError, InputError):
-        _write(destination, words, INTERRUPTED_ENDING)
+        _write(destination, words, INTERRUPTED_ENDING, run)
         return f"What was learned is saved as {_listed(words, INTERRUPTED_ENDING)}."
     sentence = "What was learned is nowhere but in memory: save it before the program ends."
     for folder in (run.folder.path if run else None, destination.last_resort):

@@ -14,6 +14,8 @@ from ..errors import InputError
 class Choice:
     """What surfaces (node, command line) need to know about one setting.
 
+    `advanced` says of one that is rarely needed what it is about: learning, pictures, prompts,
+    saving or checks; "" of an everyday one.
     `place` is where graphs keep its value, which go by places: `front` or `end` where that is not
     what `advanced` says, because a setting was not always as rarely needed, or came later.
     """
@@ -23,7 +25,7 @@ class Choice:
     maximum: float | None = None
     step: float | None = None
     options: Sequence[str] | None = None
-    advanced: bool = False
+    advanced: str = ""
     multiline: bool = False
     place: str = ""
 

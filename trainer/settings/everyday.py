@@ -47,7 +47,7 @@ class EverydaySettings:
         "the schedules cosine and constant: the steps that it makes.",
         minimum=1,
         maximum=100_000,
-        advanced=True,
+        advanced="learning",
         place="front",
     )
     batch_size: int = setting(

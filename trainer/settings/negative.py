@@ -66,7 +66,7 @@ class NegativeSettings(Settings):
         minimum=0.0,
         maximum=1.0,
         step=0.05,
-        advanced=True,
+        advanced="learning",
     )
 
     def __post_init__(self) -> None:

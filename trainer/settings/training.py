@@ -35,7 +35,7 @@ class Settings(EverydaySettings):
         "end by themselves (see patience). cosine: to zero at the last of all steps. constant: not "
         "at all. A list of rates is always taken as it stands.",
         options=SCHEDULES,
-        advanced=True,
+        advanced="learning",
     )
     accumulate: int = setting(
         1,
@@ -43,7 +43,7 @@ class Settings(EverydaySettings):
         "of a small one, at the cost of time.",
         minimum=1,
         maximum=64,
-        advanced=True,
+        advanced="learning",
     )
     clip_gradient: float = setting(
         1.0,
@@ -51,26 +51,26 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1000.0,
         step=0.1,
-        advanced=True,
+        advanced="learning",
     )
     flip: bool = setting(
         False,
         "Also train on mirrored pictures. Not for faces, text or anything with a distinct left and "
         "right.",
-        advanced=True,
+        advanced="pictures",
     )
     alpha: str = setting(
         "flatten",
         "How to treat transparency: flatten puts the picture on white; mask also learns only from "
         "what is opaque.",
         options=("flatten", "mask"),
-        advanced=True,
+        advanced="pictures",
     )
     checkpointing: bool = setting(
         False,
         "Save memory by computing the network's activations twice: about a third slower, with the "
         "same result.",
-        advanced=True,
+        advanced="learning",
     )
     evaluations: int = setting(
         20,
@@ -79,27 +79,27 @@ class Settings(EverydaySettings):
         "from then on. Each costs as much as 4 steps of one picture; 0 does without.",
         minimum=0,
         maximum=1000,
-        advanced=True,
+        advanced="checks",
     )
     keep: str = setting(
         "last",
         "Which word to keep: the last one, or the best on the fixed batch.",
         options=("last", "best"),
-        advanced=True,
+        advanced="saving",
     )
     previews: int = setting(
         4,
         "How many pictures to draw with the finished word. 0 draws none.",
         minimum=0,
         maximum=16,
-        advanced=True,
+        advanced="checks",
     )
     timesteps: str = setting(
         "all",
         "Which noise levels to train on, in thousandths: all; window, which is 500-900 for an "
         "object and 300-800 for a style; a window of your own, such as 400-800; or logit-normal, "
         "which is all of them, but the middle more often.",
-        advanced=True,
+        advanced="learning",
     )
     weighting: str = setting(
         "none",
@@ -107,7 +107,7 @@ class Settings(EverydaySettings):
         "published ways (min-snr, debiased), or as steadily as each is found to say something "
         "during the run (measured).",
         options=(*WEIGHTINGS, MEASURED),
-        advanced=True,
+        advanced="learning",
     )
     noise_offset: float = setting(
         0.0,
@@ -116,20 +116,20 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.01,
-        advanced=True,
+        advanced="learning",
     )
     templates: str = setting(
         "",
         "Prompts to train on, one per line, instead of the standard ones: [name] stands for the "
         "word, [filewords] for the picture's caption (A1111's notation).",
-        advanced=True,
+        advanced="prompts",
         multiline=True,
     )
     shuffle_tags: bool = setting(
         False,
         "Shuffle the comma-separated tags of a caption each time it is used. The tag with the word "
         "stays where it is.",
-        advanced=True,
+        advanced="prompts",
     )
     drop_tags: float = setting(
         0.0,
@@ -139,7 +139,7 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.05,
-        advanced=True,
+        advanced="prompts",
     )
     zoom: float = setting(
         0.0,
@@ -148,13 +148,13 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=1.0,
         step=0.05,
-        advanced=True,
+        advanced="pictures",
     )
     buckets: bool = setting(
         False,
         "Keep the shape of each picture, up to 2:1, instead of cropping it to a square. All have "
         "the same area as the square; a batch holds pictures of one shape.",
-        advanced=True,
+        advanced="pictures",
     )
     preview_every: int = setting(
         25,
@@ -162,7 +162,7 @@ class Settings(EverydaySettings):
         "as much as about 20 steps of one picture; 0 draws none.",
         minimum=0,
         maximum=100_000,
-        advanced=True,
+        advanced="checks",
     )
     save_every: int = setting(
         25,
@@ -170,13 +170,13 @@ class Settings(EverydaySettings):
         "at most that many steps are lost.",
         minimum=1,
         maximum=100_000,
-        advanced=True,
+        advanced="saving",
     )
     encoders: str = setting(
         "",
         "Which text encoders to train, such as “clip_l” or “clip_l, t5xxl”; empty for all of the "
         "model's. The others keep the init_words.",
-        advanced=True,
+        advanced="learning",
     )
     optimizer: str = setting(
         "sphere",
@@ -184,7 +184,7 @@ class Settings(EverydaySettings):
         "of other words; its learning_rate is in radians. adamw moves them freely. prodigy and "
         "schedule-free each need a package of their own.",
         options=tuple(OPTIMIZERS),
-        advanced=True,
+        advanced="learning",
     )
     pull: float = setting(
         0.1,
@@ -195,19 +195,19 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=2.0,
         step=0.01,
-        advanced=True,
+        advanced="learning",
     )
     renorm: bool = setting(
         False,
         "Scale the vectors back to the length of a typical word after each step.",
-        advanced=True,
+        advanced="learning",
     )
     averaging: str = setting(
         "last half",
         "Keep an average in place of the last vectors, which removes noise: over the last half of "
         "the steps so far, over the last quarter of all steps, or a moving one (ema).",
         options=AVERAGINGS,
-        advanced=True,
+        advanced="learning",
     )
     initialization: str = setting(
         "words",
@@ -215,12 +215,12 @@ class Settings(EverydaySettings):
         "them, which takes fewer steps. captions: from the words of the captions that fit the "
         "pictures best, without init_words.",
         options=INITIALIZATIONS,
-        advanced=True,
+        advanced="learning",
     )
     progressive: bool = setting(
         False,
         "Start with one vector and add the others one by one during the first half of the run.",
-        advanced=True,
+        advanced="learning",
     )
     context: float = setting(
         0.0,
@@ -229,12 +229,12 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=10.0,
         step=0.0001,
-        advanced=True,
+        advanced="prompts",
     )
     stop_early: bool = setting(
         False,
         "End the run when the loss on the fixed batch has stopped falling.",
-        advanced=True,
+        advanced="checks",
     )
     unlike_weight: float = setting(
         1.0,
@@ -243,14 +243,14 @@ class Settings(EverydaySettings):
         minimum=0.0,
         maximum=10.0,
         step=0.1,
-        advanced=True,
+        advanced="pictures",
     )
     memory: str = setting(
         AUTO,
         "The most of the GPU's memory that training may take, in GB, such as 8; auto: all that "
         "there is. What does not fit is brought to the GPU block by block, which takes longer and "
         "gives the same result.",
-        advanced=True,
+        advanced="learning",
         place="end",
     )
 

@@ -18,8 +18,9 @@ from textual_inversion.trainer.data.pictures import Picture
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.runs.live import describe
 from textual_inversion.trainer.runs.lock import FILE_NAME, HeldError, RunLock, holder
-from textual_inversion.trainer.runs.run import Run, fingerprints, open_run
+from textual_inversion.trainer.runs.run import Run, open_run
 from textual_inversion.trainer.runs.run_folder import RunFolder, list_runs
+from textual_inversion.trainer.runs.run_inputs import fingerprints
 from textual_inversion.trainer.settings import Settings
 
 PICTURES = [Picture(torch.tensor([0.8, 0.4, 0.3]).expand(64, 64, 3))]

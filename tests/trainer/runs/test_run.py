@@ -24,8 +24,9 @@ from textual_inversion.trainer.learning.state import TrainingState
 from textual_inversion.trainer.runs import run as runs_module
 from textual_inversion.trainer.runs.checkpoints import load_state, save_state
 from textual_inversion.trainer.runs.live import SAMPLE, SAVE, STOP, LiveRun, describe, thinned
-from textual_inversion.trainer.runs.run import Run, fingerprints, open_run
+from textual_inversion.trainer.runs.run import Run, open_run
 from textual_inversion.trainer.runs.run_folder import LossRow, RunFolder, find_run, list_runs
+from textual_inversion.trainer.runs.run_inputs import fingerprints
 from textual_inversion.trainer.runs.training import train_and_keep
 from textual_inversion.trainer.settings import Settings
 
@@ -62,6 +63,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert folder.id == "my-word_00001"
     assert folder.checkpoints() == [10, 12]
     assert folder.previews() == [4, 8, 12]
+    assert folder.stills() == ["picture", "before"]
     assert folder.words() == [4, 5, 8, 10, 12]
     assert [(r.step, r.loss) for r in folder.losses()] == [(s, x) for s, x, _ in seen]
     assert folder.word().fingerprint == seen[-1][2]

@@ -18,8 +18,9 @@ from textual_inversion.trainer.files.writing import write_embedding
 from textual_inversion.trainer.learning.loop import Progress
 from textual_inversion.trainer.runs.live import SAVE
 from textual_inversion.trainer.runs.report import RunReport
-from textual_inversion.trainer.runs.run import Run, fingerprints, open_run
+from textual_inversion.trainer.runs.run import Run, open_run
 from textual_inversion.trainer.runs.run_folder import FINISHED, LossRow
+from textual_inversion.trainer.runs.run_inputs import fingerprints
 from textual_inversion.trainer.runs.training import Destination, Trained, train_and_save
 from textual_inversion.trainer.settings import Settings
 
@@ -91,6 +92,33 @@ def test_the_runs_folder_is_deleted_in_the_middle(tmp_path: Path) -> None:
     assert trained.unsaved == ""
     saved = read_embedding(tmp_path / "my-word.safetensors")
     assert saved.fingerprint == undisturbed(tmp_path).fingerprint
+
+
+def test_under_which_names_words_are_kept_is_noted(tmp_path: Path) -> None:
+    """Of one that was asked for, of a finished one, and of one that was cut short."""
+    with start(tmp_path / "runs") as run:
+        display = Watched(3, lambda: told.append(run.folder.status()["kept"]))
+        told: list[object] = []
+        display.requests = frozenset({SAVE})
+        go(display, into(tmp_path), run)
+    assert told == [["my-word-3"]]
+    assert run.folder.status()["kept"] == ["my-word"]
+
+    def cancel() -> None:
+        raise KeyboardInterrupt
+
+    settings = replace(SETTINGS, seed=5)
+    with pytest.raises(KeyboardInterrupt), start(tmp_path / "runs", settings) as run:
+        go(Watched(3, cancel), into(tmp_path), run, settings)
+    assert run.folder.status()["kept"] == ["my-word-interrupted"]
+
+
+def test_the_last_picture_of_a_run_is_that_of_its_word(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, preview_every=0, previews=1)
+    with start(tmp_path / "runs", settings) as run:
+        go(Watched(), into(tmp_path), run, settings)
+    assert run.folder.previews() == [6]
+    assert run.folder.stills() == ["picture"]
 
 
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from .configuration import add_configuration, write_configuration
 from .options import (
     add_files,
     add_machine,
+    add_recipes,
     add_settings,
     file_of,
     load_model,
@@ -64,6 +65,7 @@ def describe_train_list(parser: CommandParser) -> None:
     parser.usage = "%(prog)s TABLE --model MODEL [options]"
     parser.set_defaults(run=partial(_run_list, parser))
     add_files(parser)
+    add_recipes(parser)
     parser.add_argument(
         "table",
         type=Path,

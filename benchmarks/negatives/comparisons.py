@@ -126,7 +126,7 @@ def rated(job: Job, folder: Path) -> list[Picture]:
     rng = np.random.default_rng([job.seed, 13])
     liked, disliked = [], []
     for at in range(0, PROMPTS, BATCH // DRAWS):
-        if len(liked) == job.pairs:
+        if len(liked) >= job.pairs:
             break
         drawn, seen = own_pictures(prompts, at, job, folder)
         worse = badness(job.defect, drawn, seen).view(-1, DRAWS)

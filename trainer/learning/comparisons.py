@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from ..data.training_set import encode
 from ..embeddings.embedding import Rows, row_count
 from ..errors import InputError
 from ..methods.diffusion import add_noise, target
+from ..methods.timesteps import FULL
 from ..model import FrozenModel, TokenizedPrompt
 from ..settings import RatingSettings
 from .comparison_objectives import Comparison
@@ -85,8 +85,6 @@ class ComparisonLosses:
         InputError: pictures or captions cannot be used, or make too few pairs.
     """
 
-    patience: ClassVar[int | None] = 5
-
     def __init__(
         self,
         model: FrozenModel,
@@ -118,8 +116,8 @@ class ComparisonLosses:
 
     def tokenize(self, rows: Rows) -> None:
         """See `StepLosses`."""
-        groups, held_out = self._compared.groups, self._compared.held_out
-        prompts = [one.prompt for one in (*groups, *held_out)]
+        found = self._compared
+        prompts = {group.prompt for group in found.groups} | {p.prompt for p in found.held_out}
         for text in {text for prompt in prompts for text in self._objective.texts(prompt)}:
             self._tokens(rows)[text]
 
@@ -150,9 +148,11 @@ class ComparisonLosses:
         # Bounded, unlike what is minimised: of a few pairs, one that is odd must not decide.
         losses = torch.sigmoid(self._settings.preference * margins)
         ranked = (margins.view(-1, LEVELS).mean(1) < 0).float().mean()
+        pairs = losses.view(-1, LEVELS).mean(1)
+        uncertainty = float(pairs.std() / len(pairs) ** 0.5)
         length = len(self._model.schedule)
         levels = [int(t) / length for piece, _ in self._fixed for t in piece.timesteps]
-        return Evaluation(losses.tolist(), levels, float(ranked))
+        return Evaluation(losses.tolist(), levels, float(ranked), uncertainty)
 
     def _compare(
         self, piece: Batch, rows: Rows, kept: dict[str, Sequence[Tensor]] | None = None
@@ -169,8 +169,10 @@ class ComparisonLosses:
 
     def _held_out(self) -> Batch:
         """Each pair that is held out at each of `LEVELS` amounts of noise."""
-        length = len(self._model.schedule)
-        levels = ((torch.arange(LEVELS) + 0.5) / LEVELS * length).long()
+        window = self._settings.timestep_range
+        shares = (torch.arange(LEVELS) + 0.5) / LEVELS
+        thousandths = window.low + shares * (window.high - window.low)
+        levels = (thousandths / FULL * len(self._model.schedule)).long()
         pairs = [pair for pair in self._compared.held_out for _ in range(LEVELS)]
         rng = generator(self._settings.seed, Stream.EVALUATION)
         return self._batch(pairs, levels.repeat(len(self._compared.held_out)), rng)

@@ -196,6 +196,11 @@ def remarks(run: Sequence[Diagnostics]) -> dict[str, str]:
             f"now; {_mean(settled.likeness):.2f} and {_mean(last.likeness):.2f} like the start): "
             f"it follows prompts less and gains no likeness. About {settled.step} steps will do."
         )
+    if last.ranked is not None and last.ranked <= 0.5:
+        found["chance"] = (
+            f"Of the pairs that were held out, {last.ranked:.0%} are ranked right, which is no "
+            "better than chance: rate more pairs, and pictures whose difference you see at once."
+        )
     return found
 
 
@@ -224,16 +229,3 @@ def has_settled(evaluations: Sequence[float]) -> bool:
         return False
     whole = statistics.pvariance(evaluations)
     return statistics.pvariance(evaluations[-WINDOW:]) <= FLAT * whole
-
-
-def has_peaked(evaluations: Sequence[float], patience: int | None) -> bool:
-    """Whether as many evaluations as `patience` have brought none that is better.
-
-    Args:
-        evaluations: the losses in the order of time.
-        patience: None for any number.
-    """
-    if patience is None or not evaluations:
-        return False
-    best = min(range(len(evaluations)), key=evaluations.__getitem__)
-    return len(evaluations) - 1 - best >= patience

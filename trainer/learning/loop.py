@@ -24,7 +24,7 @@ from ..methods.settling import FIRST, Estimate
 from ..model import FrozenModel
 from ..settings import Settings
 from .chosen_objective import losses_of, objective_of
-from .diagnostics import Diagnostics, diagnose, has_peaked, has_settled, is_evaluated
+from .diagnostics import Diagnostics, diagnose, has_settled, is_evaluated
 from .distributed import ALONE, Processes
 from .initial import from_captions, learning_encoders
 from .losses import Evaluation
@@ -210,8 +210,8 @@ def train(
             )
         history.remember(last, evaluation.mean if evaluation else None)
         settled = settings.stop_early and complete and has_settled(history.evaluations)
-        worse = step + 1 >= FIRST and has_peaked(history.evaluations, step_losses.patience)
-        ended = enough or settled or worse
+        worse = evaluation is not None and evaluation.is_worse_than(history.lowest)
+        ended = enough or settled or (worse and step + 1 >= FIRST)
         history.seconds = time.monotonic() - started
         best = history.best or last
         yield Progress(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,16 +36,22 @@ class Evaluation:
         losses: of each sample.
         noise_levels: how noisy each is, as a share of the schedule, 0..1.
         ranked: the share of pairs of pictures that it ranks right, where it compares.
+        uncertainty: standard error of the mean loss; None where a run is not ended by it.
     """
 
     losses: Sequence[float]
     noise_levels: Sequence[float]
     ranked: float | None = None
+    uncertainty: float | None = None
 
     @property
     def mean(self) -> float:
         """The mean loss."""
         return sum(self.losses) / len(self.losses)
+
+    def is_worse_than(self, lowest: float) -> bool:
+        """Whether the mean is above one from earlier in the run, beyond what is uncertain."""
+        return self.uncertainty is not None and self.mean > lowest + self.uncertainty
 
 
 def batch_losses(
@@ -125,7 +130,6 @@ class StepLosses:
     """Pictures, encoded once, and a objective: from rows of vectors to their losses.
 
     Attributes:
-        patience: evaluations without a better one after which a run ends; None for any number.
         parts: all that one step hands to the next.
 
     Args:
@@ -138,8 +142,6 @@ class StepLosses:
     Raises:
         InputError: pictures or captions cannot be used.
     """
-
-    patience: ClassVar[int | None] = None
 
     def __init__(
         self,

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import InputError
+from ..methods.averaging import AVERAGINGS
 from .declaration import setting
+from .everyday import AUTO
 from .negative import PAIR_SUFFIX
 from .training import Settings
 
 WORD_FOR = ("negative prompt", "described negative", "prompt", "both")
+
+
+SPHERE_RATE = "0.16"
+"""Radians of a step: what tells two pictures apart is faint, and the steps are few."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,48 @@ class RatingSettings(Settings):
         minimum=1,
         maximum=64,
     )
-    keep: str = setting(
-        "best",
-        "Which word to keep: the one that told liked from disliked pictures best in the pairs that "
-        "were held out, or the last one.",
-        options=("last", "best"),
+    steps: int = setting(
+        150,
+        "How many steps a run makes. It ends before, once the word ranks the pairs that are held "
+        "out clearly worse than it did.",
+        minimum=1,
+        maximum=100_000,
+        place="front",
+    )
+    schedule: str = setting(
+        "cosine",
+        "How the learning rate changes. cosine: to zero at the last of all steps. constant: not at "
+        "all. anytime: it falls like 1 / (1 + step / 100), for runs that end by themselves.",
+        options=("anytime", "cosine", "constant"),
+        advanced=True,
+    )
+    learning_rate: str = setting(
+        AUTO,
+        f"How far each step goes. auto: {SPHERE_RATE} for sphere, whose rate is in radians, and "
+        "what is usual for other optimizers. Half of it where pictures break, twice as much where "
+        "nothing changes. Or A1111's list “0.2:50, 0.1:150”.",
+    )
+    averaging: str = setting(
+        "last quarter",
+        "Keep an average in place of the last vectors, which removes noise: over the last half of "
+        "the steps so far, over the last quarter of all steps, or a moving one (ema).",
+        options=AVERAGINGS,
+        advanced=True,
+    )
+    pull: float = setting(
+        0.0,
+        "How strongly the word is pulled back to where it began, as a share of what draws it at "
+        "the start.",
+        minimum=0.0,
+        maximum=2.0,
+        step=0.01,
+        advanced=True,
+    )
+    timesteps: str = setting(
+        "500-1000",
+        "Which noise levels to compare at, in thousandths. At much noise it is decided what a "
+        "picture becomes; at little noise two pictures differ in so much else that a word learns "
+        "them by heart. all, or a window of your own, such as 200-800, for fine details.",
         advanced=True,
     )
     word_for: str = setting(
@@ -78,7 +121,7 @@ class RatingSettings(Settings):
         step=0.1,
     )
     preference: float = setting(
-        30.0,
+        50.0,
         "How hard the word tries to tell liked from disliked pictures: β of Diffusion-DPO, in "
         "units of the model's own error. Lower is bolder, higher keeps nearer to the model.",
         minimum=0.1,
@@ -87,7 +130,7 @@ class RatingSettings(Settings):
         advanced=True,
     )
     leeway: float = setting(
-        0.1,
+        0.2,
         "How far predictions of liked pictures may move before they are held back, as a share of "
         "the model's own error. Lower changes less of what is right already.",
         minimum=0.0,
@@ -97,6 +140,8 @@ class RatingSettings(Settings):
     )
 
     def __post_init__(self) -> None:
+        if self.learning_rate.strip() == AUTO and self.optimizer == "sphere":
+            object.__setattr__(self, "learning_rate", SPHERE_RATE)
         super().__post_init__()
         if self.word_for == "both" and len(self.name) > 90:
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ import torch.nn.functional as F
 from support.tiny_models import TinyParts
 from support.toy_model import ToyModel
 from textual_inversion.trainer.data.batches import Batch
+from textual_inversion.trainer.data.pairs import compared
 from textual_inversion.trainer.data.pictures import Picture, as_unlike
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.learning.chosen_objective import objective_of
 from textual_inversion.trainer.learning.comparison_objectives import Comparison
 from textual_inversion.trainer.learning.comparisons import comparison
+from textual_inversion.trainer.learning.diagnostics import remarks
 from textual_inversion.trainer.learning.loop import Progress, train
 from textual_inversion.trainer.learning.objectives import TokenizedPrompts
 from textual_inversion.trainer.methods.diffusion import target
@@ -106,12 +109,12 @@ def test_gradient_is_that_of_finite_differences(any_family: TinyParts, word_for:
     value(vectors).backward()
     for key, trained in vectors.items():
         assert all(half.norm() > 0 for half in trained.grad.chunk(chosen.words))
-        direction, step = trained.grad / trained.grad.norm(), 1e-2
+        direction, step = trained.grad / trained.grad.norm(), 3e-2
         with torch.no_grad():
             ahead = value({**vectors, key: trained + step * direction})
             behind = value({**vectors, key: trained - step * direction})
         slope = (ahead - behind) / (2 * step)
-        assert slope.item() == pytest.approx(trained.grad.norm().item(), rel=5e-3)
+        assert slope.item() == pytest.approx(trained.grad.norm().item(), rel=1e-2)
 
 
 def test_a_word_for_negative_prompts_starts_where_nothing_changes(sd1: TinyParts) -> None:
@@ -150,26 +153,36 @@ def run(pictures: list[Picture], **changes: Any) -> list[Progress]:
 
 
 @pytest.mark.parametrize("word_for", [one for one in WORD_FOR if one != "both"])
-def test_what_is_liked_is_learned_and_the_held_out_pairs_end_the_run(word_for: str) -> None:
+def test_what_is_liked_is_learned(word_for: str) -> None:
     steps = run(rated(24), word_for=word_for, leeway=100.0)
-    tried = [one for one in steps if one.evaluation is not None]
-    best = min(tried, key=lambda one: one.evaluation)
-    assert best.ranked == 1
-    assert best.evaluation < 0.5 < tried[0].evaluation
-    assert steps[-1].step < 2000
-    assert steps[-1].kept is steps[-1].best
+    last = next(one for one in reversed(steps) if one.evaluation is not None)
+    assert last.ranked == 1
+    assert last.evaluation < 0.25
+    assert steps[-1].step == 150
 
 
-def test_a_taste_that_is_none_is_not_told_from_chance() -> None:
+def test_a_run_ends_when_held_out_pairs_are_ranked_worse() -> None:
+    """Those that are held out are of the opposite taste."""
+    pictures = rated(24)
+    settings = RatingSettings()
+    for pair in compared(pictures, settings.name, settings.seed).held_out:
+        one, other = pictures[pair.liked], pictures[pair.disliked]
+        pictures[pair.liked] = replace(one, pixels=other.pixels)
+        pictures[pair.disliked] = replace(other, pixels=one.pixels)
+    steps = run(pictures, word_for="prompt", leeway=100.0, learning_rate="0.001")
+    assert steps[-1].step < 150
+    assert steps[-1].diagnostics is not None
+    assert "no better than chance" in remarks([steps[-1].diagnostics])["chance"]
+
+
+def test_no_taste_is_not_told_from_chance() -> None:
     steps = run(rated(24, taste=0.0), word_for="prompt", leeway=100.0)
-    assert steps[-1].step < 200
-    assert min(one.evaluation for one in steps if one.evaluation) > 0.6
+    assert min(one.evaluation for one in steps if one.evaluation) > 0.35
 
 
 def test_leeway_bounds_how_far_liked_pictures_move() -> None:
     bold, held = (
-        run(rated(24), word_for="prompt", steps=60, keep="last", leeway=leeway)[-1]
-        for leeway in (100.0, 0.01)
+        run(rated(24), word_for="prompt", steps=60, leeway=leeway)[-1] for leeway in (100.0, 0.01)
     )
     moved = [one.last.vectors["clip_l"].norm() for one in (bold, held)]
     assert moved[1] < moved[0] / 2

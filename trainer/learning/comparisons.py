@@ -29,6 +29,9 @@ from .state import Stateful
 LEVELS = 8
 """Amounts of noise at which each pair that is held out is tried."""
 
+LEAST = 0.03
+"""What a judgement of held-out pairs, 0..1, is uncertain by at least: they are few."""
+
 
 def comparison(
     model: FrozenModel,
@@ -149,7 +152,7 @@ class ComparisonLosses:
         losses = torch.sigmoid(self._settings.preference * margins)
         ranked = (margins.view(-1, LEVELS).mean(1) < 0).float().mean()
         pairs = losses.view(-1, LEVELS).mean(1)
-        uncertainty = float(pairs.std() / len(pairs) ** 0.5)
+        uncertainty = max(LEAST, float(pairs.std() / len(pairs) ** 0.5))
         length = len(self._model.schedule)
         levels = [int(t) / length for piece, _ in self._fixed for t in piece.timesteps]
         return Evaluation(losses.tolist(), levels, float(ranked), uncertainty)

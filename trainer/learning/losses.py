@@ -27,6 +27,9 @@ from .state import Stateful
 
 WORD = Word()
 
+SURE = 2.0
+"""Standard errors by which a word must have become worse for its run to end."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -51,7 +54,7 @@ class Evaluation:
 
     def is_worse_than(self, lowest: float) -> bool:
         """Whether the mean is above one from earlier in the run, beyond what is uncertain."""
-        return self.uncertainty is not None and self.mean > lowest + self.uncertainty
+        return self.uncertainty is not None and self.mean > lowest + SURE * self.uncertainty
 
 
 def batch_losses(

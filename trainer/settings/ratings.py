@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import InputError
-from ..methods.averaging import AVERAGINGS
 from .declaration import setting
 from .everyday import AUTO
 from .negative import PAIR_SUFFIX
@@ -81,13 +80,6 @@ class RatingSettings(Settings):
         f"How far each step goes. auto: {SPHERE_RATE} for sphere, whose rate is in radians, and "
         "what is usual for other optimizers. Half of it where pictures break, twice as much where "
         "nothing changes. Or A1111's list “0.2:50, 0.1:150”.",
-    )
-    averaging: str = setting(
-        "last quarter",
-        "Keep an average in place of the last vectors, which removes noise: over the last half of "
-        "the steps so far, over the last quarter of all steps, or a moving one (ema).",
-        options=AVERAGINGS,
-        advanced=True,
     )
     pull: float = setting(
         0.0,

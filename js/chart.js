@@ -2,7 +2,7 @@
 
 /** Places of a row's values, as the server sends them (`COLUMNS` in trainer/runs/run_folder.py). */
 export const STEP = 0, LOSS = 1, SMOOTHED = 2, EVALUATION = 3, RATE = 4;
-export const OVER_NOISE = 6, TURNED = 7, SHARE = 8;
+export const OVER_NOISE = 6, TURNED = 7, SHARE = 8, RANKED = 9;
 
 /** What can be drawn: key, column, name, whether it is shown at first. */
 export const SERIES = [
@@ -11,7 +11,13 @@ export const SERIES = [
   { key: "evaluation", column: EVALUATION, label: "evaluation", shown: true },
   { key: "rate", column: RATE, label: "learning rate", shown: false },
   { key: "share", column: SHARE, label: "share of the way", shown: true },
+  { key: "ranked", column: RANKED, label: "ranked right", shown: true },
 ];
+
+/** What is no loss: from nothing at the bottom to all at the top. */
+const SHARE_OF = {
+  rate: (value, highest) => value / highest, share: (value) => value, ranked: (value) => value,
+};
 
 const MARGIN = { left: 46, right: 14, top: 6, bottom: 18 };
 
@@ -27,7 +33,7 @@ export function quantile(sorted, share) {
 export function lossRange(rows, keys) {
   const values = [];
   for (const { key, column } of SERIES) {
-    if (key === "rate" || key === "share" || !keys.has(key)) continue;
+    if (key in SHARE_OF || !keys.has(key)) continue;
     const found = rows.map((row) => row[column]).filter((v) => v !== null);
     if (key === "loss") {
       found.sort((a, b) => a - b);
@@ -79,13 +85,11 @@ export function layout(rows, steps, size, keys) {
   };
   const last = Math.max(1, steps, rows.length ? rows[rows.length - 1][STEP] : 0);
   const [low, high] = lossRange(rows, keys);
-  const highest = Math.max(...rows.map((row) => row[RATE] ?? 0), 1e-12);
   const x = (step) => inner.left + (step / last) * (inner.right - inner.left);
   const y = (share) => inner.bottom - share * (inner.bottom - inner.top);
-  // The rate and the share of the way are no losses: from nothing at the bottom to all at the top.
-  const shareOf = { rate: (value) => value / highest, share: (value) => value };
+  const highest = Math.max(...rows.map((row) => row[RATE] ?? 0), 1e-12);
   const place = (key, value) =>
-    y(Math.min(1, Math.max(0, shareOf[key]?.(value) ?? (value - low) / (high - low))));
+    y(Math.min(1, Math.max(0, SHARE_OF[key]?.(value, highest) ?? (value - low) / (high - low))));
   const lines = SERIES.filter(({ key }) => keys.has(key)).map(({ key, column }) => {
     const known = rows.filter((row) => row[column] != null);
     return { key, points: known.map((row) => [x(row[STEP]), place(key, row[column])]) };
@@ -131,7 +135,7 @@ export function drawChart(svg, rows, steps, keys) {
   for (const { key, points } of lines) {
     parts.push(add("path", `ti-line ti-${key}`, { d: path(points) }));
     // A line of one point would not be seen, and evaluations are few.
-    if (key === "evaluation" || points.length === 1) {
+    if (key === "evaluation" || key === "ranked" || points.length === 1) {
       for (const [cx, cy] of points) parts.push(add("circle", `ti-dot ti-${key}`, { cx, cy, r: 2 }));
     }
   }

@@ -1,7 +1,7 @@
 /** The live view of a run: chart, pictures and buttons. Knows nothing of nodes. */
 
 import {
-  drawChart, EVALUATION, LOSS, nearestRow, OVER_NOISE, RATE, SERIES, SHARE, short, SMOOTHED, STEP, TURNED,
+  drawChart, EVALUATION, LOSS, nearestRow, OVER_NOISE, RANKED, RATE, SERIES, SHARE, short, SMOOTHED, STEP, TURNED,
 } from "./chart.js";
 import { element } from "./dom.js";
 import { Pictures } from "./pictures.js";
@@ -43,6 +43,7 @@ export class Panel {
       button.disabled = !running || run.stopping;
       if (!running) button.classList.remove("ti-asked");
     }
+    this.rankedToggle.hidden = !run.rows.some((row) => row[RANKED] != null);
     this.pictures.update(run);
     this.#draw();
   }
@@ -78,6 +79,7 @@ export class Panel {
     this.chart.addEventListener("pointermove", (event) => this.#point(event));
     this.chart.addEventListener("pointerleave", () => (this.hint.textContent = ""));
     const toggles = SERIES.map(({ key, label }) => this.#toggle(key, label));
+    this.rankedToggle = toggles[SERIES.findIndex(({ key }) => key === "ranked")];
     this.notes = element("div", { className: "ti-notes" });
     this.buttons = BUTTONS.map((button) => this.#button(button));
     this.root = element("div", { className: "ti-panel" },
@@ -148,6 +150,9 @@ export class Panel {
       texts.push(`${Math.round(100 * row[SHARE])} % of the way`);
       texts.push(`turned ${Math.round((180 / Math.PI) * row[TURNED])}°`);
       if (row[OVER_NOISE] !== null) texts.push(`signal over noise ${short(row[OVER_NOISE])}`);
+    }
+    if (this.shown.has("ranked") && row[RANKED] != null) {
+      texts.push(`${Math.round(100 * row[RANKED])} % ranked right`);
     }
     this.hint.textContent = texts.join(" · ");
   }

@@ -14,7 +14,7 @@ from ..trainer.data.pictures import Picture, as_unlike
 from ..trainer.embeddings.embedding import Embedding
 from ..trainer.errors import InputError
 from ..trainer.files.whole_files import try_folder
-from ..trainer.learning.negative_objectives import objective_of
+from ..trainer.learning.chosen_objective import objective_of
 from ..trainer.presets import with_preset
 from ..trainer.runs.live import LiveRun
 from ..trainer.runs.previews import draw_previews, preview_grid

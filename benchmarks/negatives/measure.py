@@ -38,8 +38,8 @@ from textual_inversion.demo.world import PIXELS, Scene, colour_name, draw
 from textual_inversion.trainer.data.pictures import Picture
 from textual_inversion.trainer.diffusers_model.model import DiffusersModel
 from textual_inversion.trainer.embeddings.embedding import Embedding
+from textual_inversion.trainer.learning.chosen_objective import objective_of
 from textual_inversion.trainer.learning.loop import train
-from textual_inversion.trainer.learning.negative_objectives import objective_of
 from textual_inversion.trainer.methods.sampler import sample_batch
 from textual_inversion.trainer.settings import NegativeSettings
 from torch import Tensor
@@ -163,22 +163,28 @@ def bad_pictures(job: Job) -> list[Picture]:
 
 
 def draw_all(
-    prompts: Sequence[str], seed: int, guidance: float, negative: Embedding | None = None
+    prompts: Sequence[str],
+    seed: int,
+    guidance: float,
+    negative: Embedding | None = None,
+    word: Embedding | None = None,
+    at: int = 0,
 ) -> Tensor:
-    """One picture for each prompt; the noise depends on seed and place alone."""
-    parts = []
+    """One picture for each prompt; the noise depends on seed and place alone, from `at` on."""
+    first, parts = at, []
     for at in range(0, len(prompts), BATCH):
         batch = prompts[at : at + BATCH]
         parts.append(
             sample_batch(
                 model(),
                 batch,
-                negative.vectors if negative else {},
+                word.vectors if word else {},
                 latent_shape=(LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE),
-                seeds=[seed * 10_007 + at + i for i in range(len(batch))],
+                seeds=[seed * 10_007 + first + at + i for i in range(len(batch))],
                 steps=STEPS,
                 guidance=guidance,
                 negative="[name]" if negative else "",
+                negative_vectors=negative.vectors if negative else {},
             )
         )
     return torch.cat(parts)

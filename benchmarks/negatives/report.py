@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import fill, read_rows
 
 RESULTS = Path(__file__).with_name("results.jsonl")
+COMPARED = RESULTS.with_name("comparisons.jsonl")
 README = Path(__file__).with_name("README.md")
 
 NONE, UNTRAINED = "none", "untrained"
@@ -63,7 +64,60 @@ def table(rows: Rows) -> str:
 
 def fill_readme() -> None:
     """Put the table of `RESULTS` into the README."""
-    fill(README, report(read_rows(RESULTS)))
+    compared = read_rows(COMPARED)
+    without = read_rows(RESULTS)
+    fill(README, "\n\n".join(filter(None, [report(without), compared_report(compared, without)])))
+
+
+def compared_report(rows: Rows, without: Rows) -> str:
+    """A table of words from comparisons for each taste: a line for each kind of word.
+
+    Args:
+        rows: of `comparisons.jsonl`.
+        without: of `results.jsonl`, for the pictures without a word.
+    """
+    parts = []
+    for defect in dict.fromkeys(row["defect"] for row in rows):
+        own = [row for row in rows if row["defect"] == defect]
+        plain = {
+            row["seed"]: row
+            for row in without
+            if row["negative"] == NONE
+            and all(row[key] == own[0][key] for key in ("defect", "count", "guidance", "model"))
+        }
+        lines = [
+            "| pairs | word for the | vectors | wrong clicks | seeds | steps | with the defect | "
+            "repaired : spoiled | all right | of those right without |",
+            f"|{' --- |' * 10}",
+        ]
+        kinds = dict.fromkeys(_kind(row) for row in own)
+        for kind in sorted(kinds):
+            same = [row for row in own if _kind(row) == kind and row["seed"] in plain]
+            pairs = [(row, plain[row["seed"]]) for row in same]
+            place, count, vectors, wrong = kind
+            cells = [
+                f"{count}",
+                place,
+                f"{vectors}",
+                f"{wrong:.0%}",
+                f"{len(same)}",
+                " ".join(f"{row['steps']}" for row in same),
+                _share([len(row["bad"]) / row["count"] for row in same]),
+                _repairs(pairs),
+                _share([len(row["right"]) / row["count"] for row in same]),
+                _share([_kept(row["right"], without["right"]) for row, without in pairs]),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        first = own[0]
+        parts.append(
+            f"From comparisons. Disliked: {defect}; {first['count']} pictures for each seed, "
+            f"guidance {first['guidance']:g}.\n\n" + "\n".join(lines)
+        )
+    return "\n\n".join(parts)
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[str, int, int, float]:
+    return row["word_for"], row["pairs"], row["vectors"], row["wrong"]
 
 
 def _order(negative: str) -> tuple[int, str]:

@@ -31,6 +31,15 @@ test("only what is asked for is drawn, and gaps are left out", () => {
   assert.deepEqual(lines.map(({ key, points }) => [key, points.length]), [["evaluation", 1]]);
 });
 
+test("pairs ranked right are a share, from nothing at the bottom to all at the top", () => {
+  const ranked = (step, value) => [...row(step, 0.5), null, null, null, value];
+  const { lines, inner } = layout([ranked(1, 0), ranked(2, null), ranked(3, 1)], 3, SIZE, new Set(["loss", "ranked"]));
+  const { points } = lines.find(({ key }) => key === "ranked");
+  assert.deepEqual(points.map(([, y]) => y), [inner.bottom, inner.top]);
+  // Rows of earlier versions have no such place.
+  assert.deepEqual(layout([row(1, 0.5)], 3, SIZE, new Set(["ranked"])).lines[0].points, []);
+});
+
 test("nothing at all, one step and equal values can be drawn", () => {
   for (const rows of [[], [row(1, 0.5)], [row(1, 0), row(2, 0)], [row(1, null, null, null, null)]]) {
     const { lines, xTicks, yTicks } = layout(rows, 0, SIZE, ALL);

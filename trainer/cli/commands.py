@@ -56,6 +56,12 @@ COMMANDS: Sequence[Command] = tuple(
             "describe_train_negative",
         ),
         (
+            "train-ratings",
+            "learn a word from liked and disliked pictures",
+            "train",
+            "describe_train_ratings",
+        ),
+        (
             "train-list",
             "learn many words, one for each line of a table",
             "train_list",

@@ -13,7 +13,7 @@ from ..embeddings.embedding import Embedding
 from ..embeddings.provenance import expression_of
 from ..errors import InputError, reason_of
 from ..files.whole_files import write_whole
-from ..settings import NegativeSettings, Settings, described_fields
+from ..settings import NegativeSettings, RatingSettings, Settings, described_fields
 from .commands import CONFIG_FILE, WRITE_CONFIG, CommandParser
 
 _NOT_WRITTEN = frozenset(
@@ -138,10 +138,14 @@ def command_of(word: Embedding) -> str:
 
 
 def _training(notes: Mapping[str, str], settings: Mapping[str, Any]) -> list[str]:
-    negative = "objective" in settings
-    kind: type[Settings] = NegativeSettings if negative else Settings
-    command = ["textual-inversion", "train-negative" if negative else "train"]
-    command += ["--model", notes.get("sd_checkpoint_name", "MODEL"), "--images", "PICTURES"]
+    kind: type[Settings] = Settings
+    name, pictures = "train", ["--images", "PICTURES"]
+    if "objective" in settings:
+        kind, name = NegativeSettings, "train-negative"
+    elif "word_for" in settings:
+        kind, name, pictures = RatingSettings, "train-ratings", ["--ratings", "RATINGS"]
+    command = ["textual-inversion", name]
+    command += ["--model", notes.get("sd_checkpoint_name", "MODEL"), *pictures]
     for field, _ in described_fields(kind):
         value = settings.get(field.name, field.default)
         # What auto stood for is the same again, whatever becomes usual later.

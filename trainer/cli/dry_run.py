@@ -11,8 +11,8 @@ import torch
 from ..data.checks import checks, expectation
 from ..data.pictures import Picture, meant
 from ..embeddings.embedding import Embedding
+from ..learning.chosen_objective import objective_of
 from ..learning.loop import train
-from ..learning.negative_objectives import objective_of
 from ..methods.settling import FIRST
 from ..model import FrozenModel
 from ..settings import Settings
@@ -49,6 +49,7 @@ def plan(
         f"picture{'s' if count != 1 else ''} of {settings.resolution} pixels, in "
         f"{'at most ' if settings.ends_by_itself else ''}{settings.steps} steps of "
         f"{settings.batch_size * settings.accumulate}, and written as {target}.",
+        *objective.notices(pictures, settings),
         *checks(pictures, settings, model.text_encoders, start, objective.prompts),
         _taken(model, pictures, settings, start),
     ]

@@ -56,7 +56,7 @@ _GROUP_OF: Mapping[str, str] = {
 
 
 def add_files(parser: CommandParser) -> None:
-    """Add where the model, captions and templates come from, and where words go."""
+    """Add where the model and captions come from, and where words go."""
     groups = {title: parser.titled(title) for title in (LEARNING, PICTURES, PROMPTS, OUTPUT)}
     groups[LEARNING].add_argument(
         "--model",
@@ -71,13 +71,6 @@ def add_files(parser: CommandParser) -> None:
         help="Where captions come from: the text files beside the pictures; or those and, where "
         "there is none, the names of the pictures; or nowhere" + DEFAULT,
     )
-    template_file = groups[PROMPTS].add_argument(
-        "--template-file",
-        type=Path,
-        help="A text file of templates, or a folder of such files as A1111 has them, in place of "
-        "--templates.",
-    )
-    parser.rarely(template_file)
     files = groups[OUTPUT]
     files.add_argument(
         "--output", type=Path, default=Path(), help="Where the file goes (default: here)."
@@ -114,15 +107,26 @@ def add_machine(parser: CommandParser) -> None:
     )
 
 
-def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = True) -> None:
-    """Add a kind of settings, with their own words as help; without the name, if not `named`."""
-    parser.set_defaults(kind=kind)
+def add_recipes(parser: CommandParser) -> None:
+    """Add what stands for several settings: a preset, and a file of templates."""
     parser.titled(LEARNING).add_argument(
         "--preset",
         choices=[NONE, *PRESETS],
         default=NONE,
         help=HELP.replace("%", "%%") + " Options given here count more" + DEFAULT + ".",
     )
+    template_file = parser.titled(PROMPTS).add_argument(
+        "--template-file",
+        type=Path,
+        help="A text file of templates, or a folder of such files as A1111 has them, in place of "
+        "--templates.",
+    )
+    parser.rarely(template_file)
+
+
+def add_settings(parser: CommandParser, kind: type[Settings], *, named: bool = True) -> None:
+    """Add a kind of settings, with their own words as help; without the name, if not `named`."""
+    parser.set_defaults(kind=kind, preset=NONE, template_file=None)
     for field, choice in described_fields(kind):
         # Absent where they are not given, so that a preset's take their place.
         option: dict[str, Any] = {

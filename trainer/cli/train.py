@@ -1,4 +1,4 @@
-"""The commands `train` and `train-negative`."""
+"""The commands `train`, `train-negative` and `train-ratings`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from ..files.reading import read_embedding
 from ..files.thumbnails import png
 from ..files.whole_files import try_folder, write_whole
 from ..files.writing import write_embedding
+from ..learning.chosen_objective import objective_of
 from ..learning.distributed import ALONE, Processes, joined
 from ..learning.loop import train
-from ..learning.negative_objectives import objective_of
 from ..model import FrozenModel
+from ..runs.ratings import RatingFolder
 from ..runs.run import Run, open_run
 from ..runs.run_inputs import fingerprints
 from ..runs.training import Destination, train_and_save
-from ..settings import NegativeSettings, Settings
+from ..settings import NegativeSettings, RatingSettings, Settings
 from .commands import CommandParser
 from .configuration import add_configuration, write_configuration
 from .display import TerminalDisplay
@@ -41,6 +42,7 @@ from .options import (
     PICTURES,
     add_files,
     add_machine,
+    add_recipes,
     add_settings,
     load_model,
     refuse_taken,
@@ -48,14 +50,13 @@ from .options import (
     settings_of,
     target_of,
 )
+from .pictures import pictures_of
 
 FOLDER_HELP = (
     "A text file of the same name beside a picture (.txt or .caption) is its caption; for cat.jpg, "
     "a picture cat-mask.png is its mask, white where to learn."
 )
 
-NOTICED = 2.0
-"""Seconds from which on reading pictures is told of."""
 
 
 def describe_train(parser: CommandParser) -> None:
@@ -64,6 +65,7 @@ def describe_train(parser: CommandParser) -> None:
         f"Learn a word from a folder of pictures and write it as an embedding file. {FOLDER_HELP}"
     )
     _describe(parser, Settings)
+    _add_images(parser)
 
 
 def describe_train_negative(parser: CommandParser) -> None:
@@ -74,14 +76,33 @@ def describe_train_negative(parser: CommandParser) -> None:
         f"negative. {FOLDER_HELP}"
     )
     _describe(parser, NegativeSettings)
+    _add_images(parser)
 
 
-def _describe(parser: CommandParser, kind: type[Settings]) -> None:
-    """Add the options of a training, which are those of a kind of settings."""
-    parser.set_defaults(run=partial(_run_train, parser))
-    parser.usage = "%(prog)s --model MODEL --images FOLDER --name WORD [options]"
-    add_files(parser)
-    add_settings(parser, kind)
+def describe_train_ratings(parser: CommandParser) -> None:
+    """Describe the command `train-ratings`."""
+    parser.description = (
+        "Learn a word from pictures that you like and pictures that you dislike, both drawn by the "
+        "model: pictures of one prompt are compared, so each needs its prompt as caption. Write it "
+        "as an embedding file. Two dozen pairs or more; where you have pairs, they teach more than "
+        f"bad or good pictures alone. {FOLDER_HELP}"
+    )
+    _describe(parser, RatingSettings)
+    parser.usage = (
+        "%(prog)s --model MODEL (--liked FOLDER --disliked FOLDER | --ratings FOLDER) --name WORD "
+        "[options]"
+    )
+    pictures = parser.titled(PICTURES)
+    pictures.add_argument("--liked", type=Path, help="The folder of pictures that you like.")
+    pictures.add_argument("--disliked", type=Path, help="The folder of those that you dislike.")
+    pictures.add_argument(
+        "--ratings",
+        type=Path,
+        help="A folder in which pictures and their ratings are kept, in place of the two.",
+    )
+
+
+def _add_images(parser: CommandParser) -> None:
     pictures = parser.titled(PICTURES)
     pictures.add_argument("--images", type=Path, required=True, help="The folder of pictures.")
     unlike = pictures.add_argument(
@@ -91,6 +112,16 @@ def _describe(parser: CommandParser, kind: type[Settings]) -> None:
         "kind or the same places without it: what they share with the others is not learned.",
     )
     parser.rarely(unlike)
+
+
+def _describe(parser: CommandParser, kind: type[Settings]) -> None:
+    """Add the options of a training, which are those of a kind of settings."""
+    parser.set_defaults(run=partial(_run_train, parser))
+    parser.usage = "%(prog)s --model MODEL --images FOLDER --name WORD [options]"
+    add_files(parser)
+    if kind is not RatingSettings:
+        add_recipes(parser)
+    add_settings(parser, kind)
     parser.titled(LEARNING).add_argument(
         "--start-from", type=Path, help="An embedding to go on from."
     )
@@ -125,9 +156,7 @@ def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
         refuse_taken(preview_of(target), overwrite=options.overwrite)
     if options.run_folder is not None:
         try_folder(options.run_folder, f"{settings.name}_00001", keep=not options.dry_run)
-    pictures = pictures_of(
-        options.images, options.unlike_images, options.captions, settings, quiet=options.quiet
-    )
+    pictures = _pictures(options, settings)
     start = None if options.start_from is None else read_embedding(options.start_from)
     model = load_model(options, settings)
     refuse_unwritable(model, options.format)
@@ -158,6 +187,19 @@ def _run_train(parser: CommandParser, options: argparse.Namespace) -> int:
             quiet=options.quiet,
         )
     return 0
+
+
+def _pictures(options: argparse.Namespace, settings: Settings) -> Sequence[Picture]:
+    """The pictures that the options name."""
+    if not isinstance(settings, RatingSettings):
+        images, others = options.images, options.unlike_images
+    elif options.ratings is not None and not (options.liked or options.disliked):
+        return RatingFolder(options.ratings).pictures(settings)
+    elif options.ratings is None and options.liked and options.disliked:
+        images, others = options.liked, options.disliked
+    else:
+        raise InputError("Give --liked and --disliked, or --ratings alone.")
+    return pictures_of(images, others, options.captions, settings, quiet=options.quiet)
 
 
 def train_to_file(
@@ -220,37 +262,6 @@ def train_to_file(
         print(trained.report.learned, file=sys.stderr)
     if trained.unsaved:
         raise InputError(trained.unsaved)
-
-
-def pictures_of(
-    images: Path,
-    unlike_images: Path | None,
-    captions: str,
-    settings: Settings,
-    *,
-    quiet: bool = False,
-) -> Sequence[Picture]:
-    """The pictures of a word, as the run needs them; tells what is left out and what it took.
-
-    Raises:
-        InputError: see `read_folders`.
-    """
-    began = time.monotonic()
-
-    def bar(paths: Sequence[Path]) -> Iterable[Path]:
-        hidden = quiet or not sys.stderr.isatty()
-        read: Iterable[Path] = tqdm(
-            paths, "reading", unit="picture", leave=False, delay=NOTICED, disable=hidden
-        )
-        return read
-
-    found = read_folders(images, unlike_images, captions, settings, bar)
-    for note in found.notes if not quiet else ():
-        print(note, file=sys.stderr)
-    seconds = time.monotonic() - began
-    if seconds > NOTICED and not quiet:
-        print(f"{len(found.pictures)} pictures were read in {seconds:.0f} s.", file=sys.stderr)
-    return found.pictures
 
 
 def preview_of(target: Path) -> Path:

@@ -27,6 +27,7 @@ from .configuration import add_configuration, write_configuration
 from .options import (
     add_files,
     add_machine,
+    add_recipes,
     add_settings,
     file_of,
     load_model,
@@ -34,7 +35,8 @@ from .options import (
     refuse_unwritable,
     settings_of,
 )
-from .train import pictures_of, preview_of, train_to_file
+from .pictures import pictures_of
+from .train import preview_of, train_to_file
 
 FOLDERS = ("images", "unlike_images")
 """Columns that name folders of pictures, from the table's own folder on."""
@@ -65,6 +67,7 @@ def describe_train_list(parser: CommandParser) -> None:
     parser.usage = "%(prog)s TABLE --model MODEL [options]"
     parser.set_defaults(run=partial(_run_list, parser))
     add_files(parser)
+    add_recipes(parser)
     parser.add_argument(
         "table",
         type=Path,

@@ -62,12 +62,8 @@ def draw_batch(
     chosen = pictures_of_batch(training_set.buckets, settings.batch_size, settings.seed, position)
     views = [_pick_view(training_set.pictures[i], rng) for i in chosen]
     prompts = [_pick(view.prompts, rng) for view in views]
-    timesteps = _timesteps(schedule, settings, position)
-    noise = torch.randn((len(views), *views[0].latents.shape), generator=rng)
-    if settings.noise_offset:
-        # One number for each channel teaches brightness and colour, which noise of single
-        # places leaves nearly untouched (crosslabs.org, "Diffusion with offset noise").
-        noise += settings.noise_offset * torch.randn((*noise.shape[:2], 1, 1), generator=rng)
+    timesteps = draw_timesteps(schedule, settings, position)
+    noise = draw_noise((len(views), *views[0].latents.shape), settings, rng)
     return _batch(views, noise, timesteps, prompts)
 
 
@@ -106,7 +102,17 @@ def evaluation_batches(
     return batches
 
 
-def _timesteps(schedule: NoiseSchedule, settings: Settings, position: int) -> Tensor:
+def draw_noise(size: Sequence[int], settings: Settings, rng: torch.Generator) -> Tensor:
+    """Noise of this size, [batch, channels, h, w], as the settings want it."""
+    noise = torch.randn(tuple(size), generator=rng)
+    if settings.noise_offset:
+        # One number for each channel teaches brightness and colour, which noise of single
+        # places leaves nearly untouched (crosslabs.org, "Diffusion with offset noise").
+        noise += settings.noise_offset * torch.randn((*noise.shape[:2], 1, 1), generator=rng)
+    return noise
+
+
+def draw_timesteps(schedule: NoiseSchedule, settings: Settings, position: int) -> Tensor:
     """This batch's part of the timesteps of its update, which are spread evenly."""
     update, part = divmod(position, settings.accumulate)
     source = settings.timestep_range

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     BUCKETS = -3
     ZOOM = -4
     TIMESTEPS = -5
+    HELD_OUT = -6
 
 
 def generator(seed: int, *place: int) -> torch.Generator:

@@ -14,6 +14,7 @@ from ..embeddings.embedding import Embedding, Rows
 from ..embeddings.inspection import EncoderReport, inspect
 from ..model import TextEncoder
 from ..settings import Settings
+from .losses import Evaluation
 
 BANDS = ("little noise", "some noise", "much noise")
 """Equal parts of the schedule, from its clean end."""
@@ -76,6 +77,8 @@ class Diagnostics:
         encoders: lengths and nearest words of the vectors for each text encoder.
         likeness: encoder key -> mean cosine of the vectors with those that learning started
             from: 1 at the start, about 0 when nothing of them is left.
+        ranked: the share of pairs that were held out that are ranked right, where pictures are
+            compared.
     """
 
     step: int
@@ -84,6 +87,7 @@ class Diagnostics:
     bands: Mapping[str, float]
     encoders: Sequence[EncoderReport]
     likeness: Mapping[str, float]
+    ranked: float | None = None
 
     @property
     def length(self) -> float:
@@ -100,10 +104,11 @@ class Diagnostics:
         nearest = dict.fromkeys(
             row.nearest[0][0] for encoder in self.encoders for row in encoder.rows if row.nearest
         )
+        ranked = "" if self.ranked is None else f", {self.ranked:.0%} of the pairs ranked right"
         return (
-            f"step {self.step}: {self.evaluation:.4f} on the fixed batch, x {self.length:.1f} as "
-            f"long as a usual word, {_mean(self.likeness):.2f} like the start, near "
-            f"{', '.join(nearest)}"
+            f"step {self.step}: {self.evaluation:.4f} on the fixed batch{ranked}, x "
+            f"{self.length:.1f} as long as a usual word, {_mean(self.likeness):.2f} like the "
+            f"start, near {', '.join(nearest)}"
         )
 
     def __str__(self) -> str:
@@ -112,6 +117,8 @@ class Diagnostics:
             f"After step {self.step} the loss on the fixed batch is {self.evaluation:.4f} "
             f"({parts})."
         ]
+        if self.ranked is not None:
+            lines.append(f"Of the pairs that were held out, {self.ranked:.0%} are ranked right.")
         for encoder in self.encoders:
             lines += [
                 str(encoder),
@@ -123,8 +130,7 @@ class Diagnostics:
 @torch.no_grad()
 def diagnose(
     step: int,
-    timesteps: Sequence[float],
-    losses: Sequence[float],
+    evaluation: Evaluation,
     smoothed_loss: float,
     word: Embedding,
     start: Rows,
@@ -134,19 +140,20 @@ def diagnose(
 
     Args:
         step: steps done.
-        timesteps: of each sample of the fixed batch, as shares of the schedule, from 0 to 1.
-        losses: of each of these samples.
+        evaluation: what it found.
         smoothed_loss: running average of the training loss.
         word: as it is now.
         start: encoder key -> the vectors that learning started from, [vectors, width].
         encoders: of the model.
     """
     bands: dict[str, list[float]] = {}
-    for timestep, loss in sorted(zip(timesteps, losses, strict=True)):
-        bands.setdefault(BANDS[min(int(timestep * len(BANDS)), len(BANDS) - 1)], []).append(loss)
+    each = zip(evaluation.noise_levels, evaluation.losses, strict=True)
+    for level, loss in sorted(each):
+        bands.setdefault(BANDS[min(int(level * len(BANDS)), len(BANDS) - 1)], []).append(loss)
     return Diagnostics(
         step=step,
-        evaluation=sum(losses) / len(losses),
+        evaluation=evaluation.mean,
+        ranked=evaluation.ranked,
         smoothed_loss=smoothed_loss,
         bands={band: sum(values) / len(values) for band, values in bands.items()},
         encoders=inspect(word, encoders).encoders,
@@ -196,6 +203,11 @@ def remarks(run: Sequence[Diagnostics]) -> dict[str, str]:
             f"changing (x {settled.length:.1f} as long as a usual one then, x {last.length:.1f} "
             f"now; {_mean(settled.likeness):.2f} and {_mean(last.likeness):.2f} like the start): "
             f"it follows prompts less and gains no likeness. About {settled.step} steps will do."
+        )
+    if last.ranked is not None and last.ranked <= 0.5:
+        found["chance"] = (
+            f"Of the pairs that were held out, {last.ranked:.0%} are ranked right, which is no "
+            "better than chance: rate more pairs, and pictures whose difference you see at once."
         )
     return found
 

@@ -20,14 +20,14 @@ from ..data.checks import time_range
 from ..data.pictures import Picture, meant
 from ..embeddings.embedding import Embedding, row_count
 from ..errors import InputError
-from ..methods.settling import Estimate
+from ..methods.settling import FIRST, Estimate
 from ..model import FrozenModel
 from ..settings import Settings
+from .chosen_objective import losses_of, objective_of
 from .diagnostics import Diagnostics, diagnose, has_settled, is_evaluated
 from .distributed import ALONE, Processes
 from .initial import from_captions, learning_encoders
-from .losses import StepLosses
-from .negative_objectives import objective_of
+from .losses import Evaluation
 from .run_metadata import run_metadata, step_metadata
 from .state import History, Stateful, TrainingState
 from .vectors import TrainedVectors
@@ -62,6 +62,7 @@ class Progress:
         smoothed_loss: its running average.
         evaluation: the loss on a fixed batch, which falls as the word is learned; None at
             steps where it was not measured.
+        ranked: the share of held-out pairs ranked right then, in runs that compare pictures.
         diagnostics: what else was found out then.
         learning_rate: of this step.
         norms: encoder key -> mean norm of the vectors (a vocabulary row of CLIP-L has
@@ -83,6 +84,7 @@ class Progress:
     loss: float
     smoothed_loss: float
     evaluation: float | None
+    ranked: float | None
     diagnostics: Diagnostics | None
     learning_rate: float
     norms: Mapping[str, float]
@@ -163,11 +165,13 @@ def train(
     objective = objective_of(settings)
     initial = objective.initial(model, settings, start)
     learning = learning_encoders(model.text_encoders, settings.encoders)
-    step_losses = StepLosses(model, pictures, settings, objective, processes)
+    step_losses = losses_of(model, pictures, settings, processes)
     step_losses.tokenize(initial)  # before the first step, where a bad prompt costs no time
     if settings.initialization == "captions" and start is None:
         captions = [picture.caption or "" for picture in meant(pictures)]
-        initial = from_captions(model, settings, captions, step_losses.evaluate)
+        initial = from_captions(
+            model, settings, captions, lambda rows: step_losses.evaluate(rows).losses
+        )
     notes = {**run_metadata(model, settings, pictures, start, pictures_hash), **objective.notes}
     half = model.compute_dtype == torch.float16
     trained, history = TrainedVectors(initial, learning, settings, model.device, half), History()
@@ -202,19 +206,20 @@ def train(
         norms = {k: v.norm(dim=1).mean().item() for k, v in learned.items()}
         metadata = {**notes, **step_metadata(step + 1, history.smoothed)}
         last = Embedding(settings.name, learned, metadata)
-        evaluation, diagnostics = None, None
+        evaluation: Evaluation | None = None
+        diagnostics = None
         complete = row_count(rows) == row_count(initial)
         estimate = trained.estimate
         enough = settings.anytime and complete and estimate.is_enough(step + 1, settings.patience)
         if is_evaluated(step + 1, settings) or (enough and settings.evaluations):
-            losses, noise_levels = step_losses.evaluate(learned), step_losses.noise_levels
-            evaluation = sum(losses) / len(losses)
+            evaluation = step_losses.evaluate(learned)
             diagnostics = diagnose(
-                step + 1, noise_levels, losses, history.smoothed, last, initial, model.text_encoders
+                step + 1, evaluation, history.smoothed, last, initial, model.text_encoders
             )
-        history.remember(last, evaluation)
+        history.remember(last, evaluation.mean if evaluation else None)
         settled = settings.stop_early and complete and has_settled(history.evaluations)
-        ended = enough or settled
+        worse = evaluation is not None and evaluation.is_worse_than(history.lowest)
+        ended = enough or settled or (worse and step + 1 >= FIRST)
         history.seconds = time.monotonic() - started
         best = history.best or last
         yield Progress(
@@ -222,7 +227,8 @@ def train(
             steps=step + 1 if ended else settings.steps,
             loss=total,
             smoothed_loss=history.smoothed,
-            evaluation=evaluation,
+            evaluation=evaluation.mean if evaluation else None,
+            ranked=evaluation.ranked if evaluation else None,
             diagnostics=diagnostics,
             learning_rate=trained.rate(step),
             norms=norms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -25,6 +26,35 @@ from .picture_gradients import PictureGradients
 from .state import Stateful
 
 WORD = Word()
+
+SURE = 2.0
+"""Standard errors by which a word must have become worse for its run to end."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a word does on what is the same for every evaluation of a run.
+
+    Attributes:
+        losses: of each sample.
+        noise_levels: how noisy each is, as a share of the schedule, 0..1.
+        ranked: the share of pairs of pictures that it ranks right, where it compares.
+        uncertainty: standard error of the mean loss; None where a run is not ended by it.
+    """
+
+    losses: Sequence[float]
+    noise_levels: Sequence[float]
+    ranked: float | None = None
+    uncertainty: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """The mean loss."""
+        return sum(self.losses) / len(self.losses)
+
+    def is_worse_than(self, lowest: float) -> bool:
+        """Whether the mean is above one from earlier in the run, beyond what is uncertain."""
+        return self.uncertainty is not None and self.mean > lowest + SURE * self.uncertainty
 
 
 def batch_losses(
@@ -103,7 +133,6 @@ class StepLosses:
     """Pictures, encoded once, and a objective: from rows of vectors to their losses.
 
     Attributes:
-        noise_levels: how noisy each sample of the fixed batch is, as a share of the schedule, 0..1.
         parts: all that one step hands to the next.
 
     Args:
@@ -140,7 +169,6 @@ class StepLosses:
         self._pictures = encode(model, meant(pictures), settings, objective.prompts)
         self._others = [encode(model, others, settings, objective.prompts)] if others else []
         self._fixed = evaluation_batches(self._pictures, model.schedule, settings)
-        self.noise_levels = [int(t) / len(model.schedule) for b in self._fixed for t in b.timesteps]
         self._own = PictureGradients() if settings.weighting == MEASURED else None
         self.parts: Mapping[str, Stateful] = self._own.parts if self._own else {}
         self._tokenized = cache(lambda rows: TokenizedPrompts(model, rows // objective.words))
@@ -187,8 +215,8 @@ class StepLosses:
             self._own.take(rows, scale / pictures, self._processes)
 
     @torch.no_grad()
-    def evaluate(self, rows: Rows) -> list[float]:
-        """The loss of each picture of the fixed batch; each process computes some of its parts."""
+    def evaluate(self, rows: Rows) -> Evaluation:
+        """Each picture of the fixed batch; each process computes some of its parts."""
         model, processes = self._model, self._processes
         on_device = {key: vectors.to(model.device) for key, vectors in rows.items()}
         losses: list[float] = []
@@ -201,7 +229,8 @@ class StepLosses:
                 losses += batch_losses(
                     model, piece, tokens, on_device, objective=self._objective
                 ).tolist()
-        return processes.total(losses, model.device)
+        levels = [int(t) / len(model.schedule) for b in self._fixed for t in b.timesteps]
+        return Evaluation(processes.total(losses, model.device), levels)
 
     def _fit(self, piece: Batch, position: int, rows: Rows, anchors: Rows) -> Tensor:
         """How far the word is from pictures of what it means, [batch]."""

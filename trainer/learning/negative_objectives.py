@@ -36,15 +36,16 @@ import torch
 from torch import Tensor
 
 from ..data.captions import Templates, clean_caption, filled, prompts_of
+from ..data.pictures import Picture
 from ..embeddings.embedding import TRIGGER, Embedding, Rows, row_count
 from ..embeddings.metadata import NEGATIVE
 from ..errors import InputError
 from ..methods.guidance import guide
 from ..model import FrozenModel
 from ..prompts import FILEWORDS, PLACEHOLDER
-from ..settings import PAIR_SUFFIX, NegativeSettings, Settings
+from ..settings import PAIR_SUFFIX, Settings
 from .initial import initial_vectors, prepared
-from .objectives import NoisyBatch, Objective, PreviewPrompt, Word
+from .objectives import NoisyBatch, PreviewPrompt, Word
 
 DEFECT_TEMPLATES: Sequence[str] = (
     "[name]",
@@ -78,32 +79,28 @@ ALONE = PLACEHOLDER
 """The negative prompt that negatives are trained in, and `Apply Negative Embedding` starts with."""
 
 
-def objective_of(settings: Settings) -> Objective:
-    """The objective that a run's settings ask for."""
-    if not isinstance(settings, NegativeSettings):
-        return Word()
-    if settings.objective == "pair":
-        return Pair(settings.guidance)
-    if settings.objective == "good pictures":
-        return FromGoodPictures(settings.guidance, settings.keep_guidance)
-    return FromBadPictures()
-
-
 class FromBadPictures(Word):
     """A word for what is wrong with the pictures."""
 
-    has_negative = True
     notes: ClassVar[Mapping[str, str]] = IS_NEGATIVE
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
         """See `Objective`."""
         return prompts_of(caption, settings, number, FOR_DEFECTS)
 
+    def notices(self, pictures: Sequence[Picture], settings: Settings) -> Sequence[str]:
+        """See `Objective`."""
+        return [
+            "Bad pictures alone teach a glaring fault; on a faint one nothing was gained. If the "
+            "model drew both bad and good pictures of the same prompts, compare them: "
+            "textual-inversion train-ratings learns from such pairs."
+        ]
+
     def preview_prompts(
         self, captions: Sequence[str | None], settings: Settings
     ) -> Sequence[PreviewPrompt]:
         """See `Objective`: whatever, without what the word means."""
-        return [PreviewPrompt(prompt, ALONE) for prompt in PREVIEWS]
+        return [PreviewPrompt(prompt, ALONE, plain=prompt) for prompt in PREVIEWS]
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,6 @@ class FromGoodPictures(Word):
 
     guidance: float
     keep: float
-    has_negative: ClassVar[bool] = True
     knows_unlike: ClassVar[bool] = False
     notes: ClassVar[Mapping[str, str]] = IS_NEGATIVE
 
@@ -132,7 +128,7 @@ class FromGoodPictures(Word):
         """
         if start is not None or settings.init_words.strip():
             return super().initial(model, settings, start)
-        return {e.key: e.rows([e.padding] * settings.num_vectors) for e in model.text_encoders}
+        return from_padding(model, settings.num_vectors)
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
         """See `Objective`: the caption alone."""
@@ -170,7 +166,8 @@ class FromGoodPictures(Word):
         self, captions: Sequence[str | None], settings: Settings
     ) -> Sequence[PreviewPrompt]:
         """See `Objective`: what the captions say, drawn by the model."""
-        return [PreviewPrompt(clean_caption(caption, settings.name), ALONE) for caption in captions]
+        prompts = [clean_caption(caption, settings.name) for caption in captions]
+        return [PreviewPrompt(prompt, ALONE, plain=prompt) for prompt in prompts]
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,6 @@ class Pair(Word):
 
     guidance: float
     words: ClassVar[int] = 2
-    has_negative: ClassVar[bool] = True
 
     def initial(
         self, model: FrozenModel, settings: Settings, start: Embedding | None
@@ -215,9 +211,8 @@ class Pair(Word):
         self, captions: Sequence[str | None], settings: Settings
     ) -> Sequence[PreviewPrompt]:
         """See `Objective`."""
-        return [
-            PreviewPrompt(own.prompt, ALONE) for own in super().preview_prompts(captions, settings)
-        ]
+        prompts = [own.prompt for own in super().preview_prompts(captions, settings)]
+        return [PreviewPrompt(prompt, ALONE, plain=prompt) for prompt in prompts]
 
     def names(self, name: str) -> Sequence[str]:
         """See `Objective`: the positive's first."""
@@ -238,3 +233,8 @@ def _notes(name: str, negative: str) -> dict[str, str]:
         TRIGGER: name,
         NEGATIVE: negative,
     }
+
+
+def from_padding(model: FrozenModel, num_vectors: int) -> dict[str, Tensor]:
+    """The token that fills prompts up: alone it is the empty prompt; float32 [vectors, width]."""
+    return {e.key: e.rows([e.padding] * num_vectors) for e in model.text_encoders}

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ..data.captions import prompts_of
+from ..data.pictures import Picture
 from ..embeddings.embedding import Embedding, Rows
 from ..model import FrozenModel, TokenizedPrompt
 from ..settings import Settings
@@ -16,10 +17,18 @@ from .initial import initial_vectors, prepared
 
 
 class PreviewPrompt(NamedTuple):
-    """What to draw as a preview: a prompt and a negative prompt."""
+    """What to draw as a preview.
+
+    Attributes:
+        prompt: with the word, where it stands there.
+        negative: the same.
+        plain: the prompt with which the same is drawn for comparison, without a negative prompt;
+            None where nothing is compared.
+    """
 
     prompt: str
     negative: str = ""
+    plain: str | None = None
 
 
 PREVIEWS: Mapping[str, Sequence[str]] = {
@@ -83,10 +92,6 @@ class Objective(Protocol):
         """How many words share the rows that the loop trains, in equal parts."""
 
     @property
-    def has_negative(self) -> bool:
-        """Whether one of them is for negative prompts."""
-
-    @property
     def knows_unlike(self) -> bool:
         """Whether pictures of what the word does not mean can say anything to it."""
 
@@ -128,6 +133,9 @@ class Objective(Protocol):
     ) -> Sequence[PreviewPrompt]:
         """What previews draw; captions are those of the pictures."""
 
+    def notices(self, pictures: Sequence[Picture], settings: Settings) -> Sequence[str]:
+        """Sentences on what such pictures can teach, to be told before the first step."""
+
     def names(self, name: str) -> Sequence[str]:
         """What the words are called, where the settings say `name`."""
 
@@ -156,7 +164,6 @@ class Word:
     """A word for what the pictures show: textual inversion as published (arXiv 2208.01618)."""
 
     words: ClassVar[int] = 1
-    has_negative: ClassVar[bool] = False
     knows_unlike: ClassVar[bool] = True
     notes: ClassVar[Mapping[str, str]] = {}
 
@@ -186,6 +193,10 @@ class Word:
     ) -> Sequence[PreviewPrompt]:
         """See `Objective`."""
         return [PreviewPrompt(prompt) for prompt in PREVIEWS[settings.learn]]
+
+    def notices(self, pictures: Sequence[Picture], settings: Settings) -> Sequence[str]:
+        """See `Objective`."""
+        return []
 
     def names(self, name: str) -> Sequence[str]:
         """See `Objective`."""

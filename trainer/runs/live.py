@@ -103,9 +103,9 @@ def describe(folder: RunFolder, live: LiveRun | None = None, after: int = 0) -> 
     Returns:
         `id`, `name`, `status`, `message`, `stopping` (whether it was asked to), `notes` (sentences
         worth a look), `kept` (names of embeddings that hold its newest word), `step`, `steps`,
-        `seconds_left` (None unless it goes on), `rows` (lists in the order of
-        `run_folder.COLUMNS`), `previews` and `words` (steps), `stills` (what previews are compared
-        with).
+        `seconds_left` (None unless it goes on and its end is foreseen), `rows` (lists in the order
+        of `run_folder.COLUMNS`), `previews` and `words` (steps), `stills` (what previews are
+        compared with).
     """
     status = folder.status()
     rows = live.rows[:] if live else folder.losses()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data.pictures import Picture, fit, meant
 from ..embeddings.embedding import Embedding
-from ..learning.negative_objectives import objective_of
+from ..learning.chosen_objective import objective_of
+from ..learning.objectives import PreviewPrompt
 from ..methods.sampler import sample
 from ..model import FrozenModel
 from ..prompts import PLACEHOLDER, with_placeholder
@@ -36,14 +37,15 @@ def draw_previews(
 
     Returns:
         rows of pictures, float32 [resolution, resolution, 3] in 0..1 each, on the CPU: one row,
-        and where a negative is learned another before it, the same pictures without the negative.
+        and where there is something to compare with another before it, the same pictures without
+        what was learned (of a pair, without the negative).
     """
     if not settings.previews:
         return []
     numbers = range(settings.previews)
     rows = [_draw(model, pictures, settings, embedding, numbers)]
-    if objective_of(settings).has_negative:
-        rows.insert(0, _draw(model, pictures, settings, embedding, numbers, negative=False))
+    if _preview_prompts(pictures, settings)[0].plain is not None:
+        rows.insert(0, _draw(model, pictures, settings, embedding, numbers, plain=True))
     return rows
 
 
@@ -54,28 +56,35 @@ def _draw(
     embedding: Embedding,
     numbers: Sequence[int],
     *,
-    negative: bool = True,
+    plain: bool = False,
 ) -> list[Tensor]:
-    objective = objective_of(settings)
     first = fit(meant(pictures)[0], _square(settings), settings.alpha)[0]
     latent_shape = tuple(model.encode_pictures(first[None]).shape[1:])
     rows = embedding.rows_for({e.key: e.width for e in model.text_encoders})
-    own, others = objective.split(rows)
-    preview_prompts = objective.preview_prompts(
-        [picture.caption for picture in meant(pictures)], settings
-    )
-    return [
-        sample(
-            model,
-            preview_prompts[number % len(preview_prompts)].prompt,
-            own,
-            latent_shape=latent_shape,
-            seed=settings.seed + number,
-            negative=preview_prompts[number % len(preview_prompts)].negative if negative else "",
-            negative_vectors=others,
-        ).cpu()
-        for number in numbers
-    ]
+    own, others = objective_of(settings).split(rows)
+    prompts = _preview_prompts(pictures, settings)
+    drawn = []
+    for number in numbers:
+        shown = prompts[number % len(prompts)]
+        if plain:
+            shown = PreviewPrompt(shown.plain or "")
+        drawn.append(
+            sample(
+                model,
+                shown.prompt,
+                own,
+                latent_shape=latent_shape,
+                seed=settings.seed + number,
+                negative=shown.negative,
+                negative_vectors=others,
+            ).cpu()
+        )
+    return drawn
+
+
+def _preview_prompts(pictures: Sequence[Picture], settings: Settings) -> Sequence[PreviewPrompt]:
+    captions = [picture.caption for picture in meant(pictures)]
+    return objective_of(settings).preview_prompts(captions, settings)
 
 
 def draw_word(

@@ -181,6 +181,7 @@ def row_of(progress: Progress) -> LossRow:
         progress.estimate.over_noise,
         progress.estimate.turned,
         progress.estimate.share,
+        progress.ranked,
     )
 
 

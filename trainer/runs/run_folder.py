@@ -54,8 +54,10 @@ class LossRow:
         seconds: since the run began, pauses left out.
         over_noise: signal over noise of a step, or None where it is not known.
         turned: angle between the word and where it began, in radians.
-        share: of the way that the word has come, 0..1. The last three are None in files of the
-            first versions.
+        share: of the way that the word has come, 0..1.
+        ranked: share of the pairs that were held out that are ranked right, 0..1; None where no
+            pictures are compared, or this was not measured. The last four are None in files of
+            earlier versions.
     """
 
     step: int
@@ -67,11 +69,12 @@ class LossRow:
     over_noise: float | None = None
     turned: float | None = None
     share: float | None = None
+    ranked: float | None = None
 
 
 COLUMNS = tuple(LossRow.__dataclass_fields__)
-FIRST_COLUMNS = 6
-"""How many columns files of the first versions have."""
+EARLIER_COLUMNS = (6, 9)
+"""How many columns files of earlier versions have."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ def _rows(path: Path) -> Iterator[LossRow]:
 def _row(line: str) -> LossRow | None:
     try:
         cells = next(csv.reader([line]), [])
-        if len(cells) not in (FIRST_COLUMNS, len(COLUMNS)):
+        if len(cells) not in (*EARLIER_COLUMNS, len(COLUMNS)):
             return None
         step, loss, smoothed, evaluation, rate, seconds, *estimate = cells
         return LossRow(

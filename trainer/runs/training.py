@@ -22,9 +22,9 @@ from ..errors import InputError
 from ..files.thumbnails import with_thumbnail
 from ..files.whole_files import make_folder
 from ..files.writing import write_embedding
+from ..learning.chosen_objective import objective_of
 from ..learning.distributed import ALONE, Processes
 from ..learning.loop import DivergedError, Progress, train
-from ..learning.negative_objectives import objective_of
 from ..model import FrozenModel
 from ..settings import Settings
 from .live import SAMPLE, SAVE, STOP
@@ -118,7 +118,10 @@ def train_and_save(
     """
     objective = objective_of(settings)
     found = checks(pictures, settings, model.text_encoders, start, objective.prompts)
-    notices = [run.notice] if run and run.notice else []
+    notices = [
+        *([run.notice] if run and run.notice else []),
+        *objective.notices(pictures, settings),
+    ]
     report = RunReport([*notices, *model.notes, *found], model.device)
     failures = SideFailures(report.note)
     display.begin(report, run.state.step if run and run.state else 0)

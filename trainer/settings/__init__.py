@@ -8,6 +8,7 @@ these stand on; nothing here knows a model or a file.
 from .declaration import Choice, described_fields, setting
 from .everyday import AUTO
 from .negative import ONLY_FOR_ONE_WORD, PAIR_SUFFIX, NegativeSettings
+from .ratings import WORD_FOR, RatingSettings
 from .training import INITIALIZATIONS, Settings
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "INITIALIZATIONS",
     "ONLY_FOR_ONE_WORD",
     "PAIR_SUFFIX",
+    "WORD_FOR",
     "Choice",
     "NegativeSettings",
+    "RatingSettings",
     "Settings",
     "described_fields",
     "setting",

@@ -36,8 +36,12 @@ def setting(default: Any, help_text: str, **constraints: Any) -> Any:
 
 
 def described_fields(kind: Any) -> list[tuple[dataclasses.Field[Any], Choice]]:
-    """Each field of a kind of settings, or of such settings, with its description, in order."""
-    return [(f, f.metadata["choice"]) for f in dataclasses.fields(kind)]
+    """Each field of a kind of settings, or of such settings, with its description, in order.
+
+    Those that the kind has no use for, its `unused`, are left out.
+    """
+    unused = getattr(kind, "unused", {})
+    return [(f, f.metadata["choice"]) for f in dataclasses.fields(kind) if f.name not in unused]
 
 
 def check_limits(settings: Any) -> None:

@@ -28,6 +28,7 @@ from textual_inversion.trainer.files.checkpoint_hash import CheckpointHash
 from textual_inversion.trainer.files.reading import read_embedding
 from textual_inversion.trainer.files.writing import write_embedding
 from textual_inversion.trainer.runs import training
+from textual_inversion.trainer.runs.ratings import DISLIKED, LIKED, RatingFolder
 from textual_inversion.trainer.runs.run_folder import RunFolder
 from textual_inversion.trainer.runs.training import train_and_keep
 from textual_inversion.trainer.settings import Settings
@@ -438,6 +439,54 @@ def test_an_interrupted_run_goes_on(
     assert [row.step for row in folder.losses()] == [1, 2, 3]
     assert folder.previews() == [2]
     assert folder.status()["status"] == "finished"
+
+
+def rated_folders(folder: Path, pairs: int) -> tuple[Path, Path]:
+    """Liked and disliked pictures of as many prompts, with captions."""
+    random = np.random.default_rng(1)
+    sides = folder / "liked", folder / "disliked"
+    for side in sides:
+        side.mkdir()
+        for i in range(pairs):
+            pixels = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(side / f"{i}.png")
+            (side / f"{i}.txt").write_text(f"a red photo {i}")
+    return sides
+
+
+def test_a_word_is_trained_from_ratings(options, tmp_path: Path, capsys) -> None:
+    """From two folders, and from a folder of ratings the same; too few pairs are refused."""
+    liked, disliked = rated_folders(tmp_path, 12)
+    del options["--images"], options["--init"]
+    options |= {"--previews": 1, "--num-vectors": 2}
+    command = ["train-ratings", *arguments(options)[1:]]
+    assert cli.main([*command, "--liked", str(liked), "--disliked", str(disliked)]) == 0
+    target = tmp_path / "my-toy.safetensors"
+    word = read_embedding(target)
+    assert word.metadata["modelspec.is_negative_embedding"] == "true"
+    # Liked pictures, then what is drawn without and with the word.
+    assert Image.open(tmp_path / "my-toy.preview.png").size == (72, 3 * 72)
+    capsys.readouterr()
+    assert cli.main(["inspect", "--command", str(target)]) == 0
+    assert "train-ratings --model tiny-sd1 --ratings RATINGS" in capsys.readouterr().out
+
+    ratings = RatingFolder(tmp_path / "ratings")
+    for side, rating in ((liked, LIKED), (disliked, DISLIKED)):
+        for path in sorted(side.glob("*.png")):
+            pixels = torch.from_numpy(np.asarray(Image.open(path))) / 255
+            key = ratings.add(pixels, path.with_suffix(".txt").read_text()).key
+            ratings.rate(key, rating)
+    again = [*command, "--overwrite", "--ratings", str(ratings.path)]
+    assert cli.main(again) == 0
+    assert read_embedding(target).widths == word.widths
+
+    ratings.rate(ratings.all()[0].key, DISLIKED)
+    capsys.readouterr()
+    assert cli.main(again) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("11 liked and 13 disliked pictures make 11 pairs of one prompt: 1 more")
+    assert cli.main([*command, "--overwrite", "--liked", str(liked)]) == 2
+    assert "Give --liked and --disliked, or --ratings alone." in capsys.readouterr().err
 
 
 def test_a_pair_of_words_is_trained(options, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.embeddings.inspection import EncoderReport, Lengths, Row
 from textual_inversion.trainer.learning.diagnostics import Diagnostics, diagnose, remarks
 from textual_inversion.trainer.learning.loop import train
+from textual_inversion.trainer.learning.losses import Evaluation
 from textual_inversion.trainer.runs.report import RunReport
 from textual_inversion.trainer.settings import Settings
 
@@ -39,7 +40,7 @@ def test_a_word_is_compared_with_the_vocabulary_and_its_start() -> None:
     table = model.text_encoders[0].vocabulary
     cat, blue = table[[WORDS.index("cat")]], table[[WORDS.index("blue")]]
     told = diagnose(
-        7, [0.9, 0.1, 0.2], [3.0, 1.0, 2.0], 0.5, Embedding("w", {"clip_l": 2 * blue}),
+        7, Evaluation([3.0, 1.0, 2.0], [0.9, 0.1, 0.2]), 0.5, Embedding("w", {"clip_l": 2 * blue}),
         {"clip_l": cat}, model.text_encoders,
     )  # fmt: skip
     assert told.encoders[0].rows[0].nearest[0] == ("blue", pytest.approx(1))
@@ -57,7 +58,7 @@ def test_lengths_are_compared_with_words_as_the_encoder_reads_them() -> None:
     """Gemma multiplies the rows of its vocabulary, but not a vector in the place of a word."""
     encoder = replace(ToyModel().text_encoders[0], scale=50.0)
     word = Embedding("w", {"clip_l": encoder.rows([0])})
-    told = diagnose(1, [0.5], [1.0], 1.0, word, word.vectors, [encoder])
+    told = diagnose(1, Evaluation([1.0], [0.5]), 1.0, word, word.vectors, [encoder])
     lengths = encoder.vocabulary.norm(dim=1)
     assert told.length == pytest.approx((lengths[0] / lengths.mean()).item())
 

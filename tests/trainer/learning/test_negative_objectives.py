@@ -15,6 +15,7 @@ from textual_inversion.trainer.data.pictures import Picture, as_unlike
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.embeddings.metadata import is_clearly_positive, is_negative
 from textual_inversion.trainer.errors import InputError
+from textual_inversion.trainer.learning.chosen_objective import objective_of
 from textual_inversion.trainer.learning.loop import Progress, train
 from textual_inversion.trainer.learning.losses import batch_losses
 from textual_inversion.trainer.learning.negative_objectives import (
@@ -22,7 +23,6 @@ from textual_inversion.trainer.learning.negative_objectives import (
     FromBadPictures,
     FromGoodPictures,
     Pair,
-    objective_of,
 )
 from textual_inversion.trainer.learning.objectives import Objective, TokenizedPrompts
 from textual_inversion.trainer.methods import diffusion as objective

@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from ..data.picture_folder import read_folders
 from ..data.pictures import Picture
 from ..embeddings.embedding import Embedding
 from ..errors import InputError
@@ -56,7 +52,6 @@ FOLDER_HELP = (
     "A text file of the same name beside a picture (.txt or .caption) is its caption; for cat.jpg, "
     "a picture cat-mask.png is its mask, white where to learn."
 )
-
 
 
 def describe_train(parser: CommandParser) -> None:

@@ -73,10 +73,15 @@ _CLASSIC: Mapping[str, Any] = {
 """What the first trainers have in common."""
 
 PRESETS: Mapping[str, Preset] = {
-    "fast": Preset("ends early, checked on the tiny model", {**_ANYTIME, "patience": "fast"}),
-    "balanced": Preset("the defaults", {**_ANYTIME, "patience": "balanced"}),
+    "fast": Preset(
+        "ends early, tried on two concepts of the tiny model",
+        {**_ANYTIME, "patience": "fast"},
+    ),
+    "balanced": Preset(
+        "the defaults, checked on the tiny model", {**_ANYTIME, "patience": "balanced"}
+    ),
     "thorough": Preset(
-        "ends late, for a little more likeness, checked on the tiny model",
+        "ends late, tried on two concepts of the tiny model",
         {**_ANYTIME, "patience": "thorough"},
     ),
     # The published code: 400 steps of 4 pictures, 0.04 radians each, the last vector. Its pull is a

@@ -1,7 +1,7 @@
 """With which guidance the tiny model shows best what a word has learned.
 
     python benchmarks/learning/drawing.py [--output drawing.jsonl] [--concepts NAME ...]
-        [--seeds 0] [--guidance 1.5 2 3 4 7] [--rescale 0 0.7 1] [--pictures 8]
+        [--seeds 0] [--guidance 1.5 2 3 4 7] [--rescale 0 0.7 1]
 
 Each concept is learned once with captions and the default settings; then the same prompts are drawn
 with each guidance and each rescaling of it (`trainer/methods/guidance.py`). Each line of the output
@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import CONTEXTS, Job, learn, tiny_model
+from run import Job, learn, tiny_model
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from results import read_rows
 
 RESULTS = Path(__file__).with_name("drawing.jsonl")
+PICTURES = 8
 LIMIT = 2800
 """Samples after which a run ends at the latest."""
 
@@ -50,10 +51,10 @@ def drawn(concept: str, seed: int, guidance: float, rescale: float) -> dict[str,
     from textual_inversion.trainer.methods.sampler import sample_batch
     from textual_inversion.trainer.prompts import PLACEHOLDER
 
-    asked = contexts(concept, PLACEHOLDER, CONTEXTS)
+    asked = contexts(concept, PLACEHOLDER, PICTURES)
     pictures = sample_batch(
         tiny_model("cpu"), [one.prompt for one in asked], word(concept, seed),
-        latent_shape=(LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE), seeds=range(CONTEXTS),
+        latent_shape=(LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE), seeds=range(PICTURES),
         steps=STEPS, guidance=guidance, rescale=rescale,
     )  # fmt: skip
     row = {"concept": concept, "seed": seed, "guidance": guidance, "rescale": rescale}

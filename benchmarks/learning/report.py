@@ -286,7 +286,8 @@ def others() -> list[str]:
 
     titles = {
         ends: "Where each `patience` ends a run, beside the step at which its word was nearest of "
-        "all that were looked at (10 pictures each; the ratio is a median).",
+        "all that were looked at (10 pictures each; the ratio is a median; a run that had not "
+        "ended counts at its last step).",
         noisy: "Noise added to gradients: the share of the way to the word of a long run without "
         "it, what the run itself took that share for, and the limit of averages.",
         drawing: "How a word is drawn (`drawing.py`): likeness error by guidance and by how far "

@@ -89,7 +89,7 @@ class Estimate:
 
         From `step` itself to the limit where nothing can be told yet.
         """
-        if not PATIENCE[patience]:
+        if not PATIENCE[patience] or limit <= FIRST:
             return limit, limit
         if self.over_noise is None or step < FORESEEN:
             return step, limit

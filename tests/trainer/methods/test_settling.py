@@ -117,6 +117,8 @@ def test_the_end_is_not_foreseen_from_a_few_steps() -> None:
     assert estimate.end(FORESEEN - 1, 2000, "balanced") == (FORESEEN - 1, 2000)
     first, last = estimate.end(FORESEEN, 2000, "balanced")
     assert FORESEEN < first < last < 2000
+    # But where no run ends by itself before its limit, that is known.
+    assert estimate.end(3, FIRST, "balanced") == (FIRST, FIRST)
 
 
 def test_steps_until_is_the_other_way_round() -> None:

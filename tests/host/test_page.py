@@ -105,7 +105,9 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     open_template(comfy, name)
     host.interrupt()
     wait_for_title(comfy, "cut short")
-    told = re.search(r"cut short at (\d+) of 2,000; kept as (\S+); Run goes on", title.inner_text())
+    told = re.search(
+        r"cut short at (\d+) of [\d,]+; kept as (\S+); Run goes on", title.inner_text()
+    )
     assert told[2] == f"{name}-interrupted"
     done = int(told[1])
     assert done >= 20
@@ -230,7 +232,8 @@ def test_a_refusal_stands_on_the_node_until_its_cause_goes(comfy: ComfyPage, des
     assert page.evaluate("window.applyNode.serialize().widgets_values") == values
     page.evaluate(CHANGE, ["TextualInversionApply", "file", "some.safetensors"])
     page.wait_for_function("!document.querySelector('.ti-refusal')")
-    assert page.evaluate("[...window.applyNode.size]") == page.evaluate("window.size")
+    if design == "classic":  # Nodes 2.0 measure themselves
+        assert page.evaluate("[...window.applyNode.size]") == page.evaluate("window.size")
     comfy.complaints.clear()  # the page itself writes what is refused to the console
 
 

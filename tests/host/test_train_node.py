@@ -373,7 +373,7 @@ def test_two_nodes_of_a_name_are_told_before_any_step(
     # The word that it has learned itself may be saved once more, in another format.
     graph = Graph()
     node = train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="twin", seed=1)
-    graph.add("TextualInversionSave", embedding=node[0], name="twin", format="kohya",
+    graph.add("TextualInversionSave", embedding=node[0], name="twin", format="a1111",
               overwrite=True)  # fmt: skip
     host.run(graph)
 

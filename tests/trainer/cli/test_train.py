@@ -473,7 +473,7 @@ def test_a_word_is_trained_from_ratings(options, tmp_path: Path, capsys) -> None
     ratings = RatingFolder(tmp_path / "ratings")
     for side, rating in ((liked, LIKED), (disliked, DISLIKED)):
         for path in sorted(side.glob("*.png")):
-            pixels = torch.from_numpy(np.asarray(Image.open(path))) / 255
+            pixels = torch.from_numpy(np.array(Image.open(path))) / 255
             key = ratings.add(pixels, path.with_suffix(".txt").read_text()).key
             ratings.rate(key, rating)
     again = [*command, "--overwrite", "--ratings", str(ratings.path)]

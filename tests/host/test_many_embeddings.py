@@ -61,6 +61,27 @@ def test_links_that_lead_to_themselves_hide_nothing(
         library.read("loop.pt")
 
 
+def test_what_a_killed_server_was_writing_is_cleared_away(
+    host_modules: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import folder_paths
+    from textual_inversion.nodes.page.runs import clear_away, runs_folder
+
+    words = tmp_path / "words"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "embeddings", ([str(words)], set()))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    clear_away()  # No folder need be there.
+    kept = words / "below" / "word.pt"
+    run = runs_folder() / "word_00001"
+    left = [kept.with_name(".word.pt.01234567.tmp"), run / "words" / ".step.pt.89abcdef.tmp"]
+    for path in (kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half of a wo")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    clear_away()
+    assert [path.exists() for path in (kept, *left)] == [True, False, False]
+
+
 def test_a_file_is_read_once_until_it_changes(host_modules: ModuleType, tmp_path: Path) -> None:
     from textual_inversion.nodes.host.embedding_files import EmbeddingFile, Known, present
 

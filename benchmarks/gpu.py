@@ -230,12 +230,10 @@ def fill_quickly(module: torch.nn.Module) -> None:
     """Random weights of about the right size: some numbers, over and over."""
     some = torch.randn(1 << 22)
     for name, weight in module.named_parameters():
-        is_norm = weight.ndim == 1 and name.endswith(("weight", "scale"))
-        scale = weight.shape[0] ** -0.5 if weight.ndim < 2 else weight[0].numel() ** -0.5
-        if is_norm:
-            weight.fill_(1)
+        if weight.ndim < 2:
+            weight.fill_(0 if name.endswith("bias") else 1)
             continue
-        flat, tile = weight.view(-1), (some * scale).to(weight.dtype)
+        flat, tile = weight.view(-1), (some * weight[0].numel() ** -0.5).to(weight.dtype)
         for first in range(0, len(flat), len(tile)):
             part = flat[first : first + len(tile)]
             part.copy_(tile[: len(part)])

@@ -47,7 +47,9 @@ class HostEncoder:
         look_up = self.model.transformer.get_input_embeddings()
         weight: Tensor = look_up.weight
         if packing(weight):
-            return unpacked(look_up, weight, weight.device, weight.dtype)
+            # What is packed may call itself what it stands for, or the bytes that it consists of.
+            dtype = weight.dtype if weight.is_floating_point() else torch.float32
+            return unpacked(look_up, weight, weight.device, dtype)
         return weight
 
     @property

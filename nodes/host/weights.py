@@ -187,18 +187,21 @@ def unpacked(part: Any, packed: Any, device: torch.device, dtype: torch.dtype) -
         part: the layer that has it.
         packed: a subclass of tensors that has a `dequantize` of its own, such as the host's
             `QuantizedTensor`; or one of a layer that has `get_weight(packed, dtype)`, such as
-            ComfyUI-GGUF's, which adds the LoRAs that it keeps beside the weight.
+            ComfyUI-GGUF's, which adds the LoRAs that it keeps beside the weight; or plain numbers
+            of a pack's own type, which that one's are where they are not quantised.
         device: where to.
         dtype: in which number format.
 
     Raises:
-        NotImplementedError: it is neither.
+        NotImplementedError: it is none of them.
     """
     numbers: Tensor
     if type(packed).dequantize is not Tensor.dequantize:
         numbers = packed.to(device=device, dtype=dtype).dequantize()
     elif hasattr(part, "get_weight"):
         numbers = part.get_weight(packed.to(device), dtype)
+    elif packed.is_floating_point() and packed.dtype.itemsize > 1:
+        numbers = packed.to(device=device, dtype=dtype)
     else:
         raise NotImplementedError(type(packed).__name__)
     return numbers.as_subclass(Tensor)

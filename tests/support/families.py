@@ -38,7 +38,6 @@ def build(name: str, embeddings: Path, folder: Path) -> Loaded:
 
 def model(family: HostFamily, path: Path) -> Any:
     """The host's ModelPatcher; where it can, the host reads it from a file."""
-    import comfy.model_patcher
     import comfy.sd
 
     with small_parts():
@@ -50,8 +49,19 @@ def model(family: HostFamily, path: Path) -> Any:
         if type(patcher.model.model_config).__name__ != family.config:
             raise AssertionError(f"{family.title} was taken for {patcher.model.model_config}")
         return patcher
-    device = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=device)
+    return patcher_of(base)
+
+
+def patcher_of(base: Any) -> Any:
+    """The host's ModelPatcher of a model of its own, for the device that it has chosen."""
+    import comfy.model_management as management
+    import comfy.model_patcher
+
+    return comfy.model_patcher.ModelPatcher(
+        base,
+        load_device=management.get_torch_device(),
+        offload_device=management.unet_offload_device(),
+    )
 
 
 def supported(family: HostFamily) -> Any:
@@ -80,7 +90,9 @@ def text_encoder(
     family: HostFamily,
     embeddings: Path,
     dtype: torch.dtype | None = torch.float32,
-    state: Sequence[Mapping[str, torch.Tensor]] = (),
+    state: Mapping[str, torch.Tensor] | Sequence[Mapping[str, torch.Tensor]] = (),
+    *,
+    filled: bool = True,
     **further: Any,
 ) -> Any:
     """The host's CLIP with the tokenizer that belongs to it.
@@ -89,7 +101,8 @@ def text_encoder(
         family: whose.
         embeddings: where it looks for `embedding:`.
         dtype: of its weights; the host's own choice if None.
-        state: weights of each encoder; random ones if there are none.
+        state: weights of each encoder, or of all; random ones if there are none.
+        filled: whether there are random ones then.
         further: options that its loader would set.
     """
     import comfy.sd
@@ -100,10 +113,10 @@ def text_encoder(
             text_target(family),
             embedding_directory=[str(embeddings)],
             tokenizer_data=tokenizer_data(),
-            state_dict=list(state),
+            state_dict=state if isinstance(state, Mapping) else list(state),
             model_options={**options, **further, "dtype": dtype},
         )
-    if not state:
+    if filled and not state:
         fill(made.cond_stage_model)
     return made
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .loaded import Loaded, executing, sampler_step
+from .small_families import HostFamily
 
 STEP = 400
 
@@ -47,6 +49,52 @@ def draw(loaded: Loaded, control: Any = None) -> torch.Tensor:
         noise, x0 = (random(1, channels, 8, 8, seed=seed) for seed in (1, 2))
         sigma = loaded.model.get_model_object("model_sampling").sigmas[STEP]
         return sampler_step(loaded.model, prompt, noise, x0, sigma)[1]
+
+
+def learn_save_and_apply(loaded: Loaded, family: HostFamily, folder: Path) -> tuple[float, float]:
+    """A word from a short run, through its file into a prompt.
+
+    Returns:
+        how far what the prompt says is from what was trained with, relative to its size; and how
+        far the sampler's step with it is from training's, relative to what that takes off.
+    """
+    import node_helpers
+    from textual_inversion.nodes.apply import ApplyEmbedding
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.embeddings.embedding import Embedding
+    from textual_inversion.trainer.files.reading import read_embedding
+    from textual_inversion.trainer.files.writing import write_embedding
+
+    vectors = learn(loaded).kept.vectors
+    path = folder / "learned.safetensors"
+    write_embedding(Embedding(path.stem, vectors), path, overwrite=True)
+    channels = loaded.model.model.latent_format.latent_channels
+    noise, x0 = (random(1, channels, 8, 8, seed=seed) for seed in (1, 2))
+    prompt = "a photo of a [name]"
+    with (
+        executing(),
+        torch.no_grad(),
+        HostModel(loaded.model, loaded.clip, loaded.vae, resolution=64) as model,
+    ):
+        tokens = [model.tokenize(prompt, len(next(iter(vectors.values()))))]
+        trained = model.encode_prompts(tokens, vectors)
+        alpha, sigma = model.schedule.at(torch.tensor([STEP]), x0)
+        predicted = model.predict(alpha * x0 + sigma * noise, torch.tensor([STEP]), trained)
+    sampling = loaded.model.get_model_object("model_sampling")
+    sigma = sampling.sigmas[STEP]
+    with torch.inference_mode():
+        word = read_embedding(path)
+        applied = ApplyEmbedding.execute(loaded.clip, word, prompt, 1.0).args[0]
+        said, meant = applied[0][0], trained[0]["cond"]
+        applied = node_helpers.conditioning_set_values(applied, {"guidance": 1.0})
+        if family.frames:
+            noise, x0, predicted = (value.unsqueeze(2) for value in (noise, x0, predicted))
+        noisy, denoised = sampler_step(loaded.model, applied, noise, x0, sigma)
+        ours = sampling.calculate_denoised(sigma.view(1), predicted, noisy)
+        return (
+            ((said - meant).norm() / meant.norm()).item(),
+            ((ours - denoised).norm() / (noisy - denoised).norm()).item(),
+        )
 
 
 def predicted_as_sampled(loaded: Loaded) -> torch.Tensor:

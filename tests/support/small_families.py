@@ -231,8 +231,8 @@ FAMILIES = {
     "qwen-image": HostFamily(
         "Qwen-Image", "QwenImage",
         {"image_model": "qwen_image", "in_channels": 64, "num_layers": 2,
-         "attention_head_dim": 48, "num_attention_heads": 2, "joint_attention_dim": 64,
-         "axes_dims_rope": (16, 16, 16)},
+         "attention_head_dim": 64, "num_attention_heads": 4, "joint_attention_dim": 64,
+         "axes_dims_rope": (16, 24, 24)},
         {"qwen25_7b": llama(64)}, {"qwen25_7b": 64},
         clues=("qwen25_7b.transformer.model.norm.weight",), stock=False,
     ),
@@ -381,8 +381,8 @@ FAMILIES = {
     "mage-flow": HostFamily(
         "Mage Flow", "MageFlow",
         {"image_model": "mage_flow", "in_channels": 128, "num_layers": 2,
-         "attention_head_dim": 48, "num_attention_heads": 2, "joint_attention_dim": 64,
-         "axes_dims_rope": (16, 16, 16)},
+         "attention_head_dim": 64, "num_attention_heads": 4, "joint_attention_dim": 64,
+         "axes_dims_rope": (16, 24, 24)},
         {"qwen3vl_4b": llama(64)}, {"qwen3vl_4b": 64},
     ),
     "joyimage": HostFamily(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.client import Host
-from support.paths import ROOT, TEMPLATES
+from support.paths import ROOT, TEMPLATES, template
 from support.server import PACK
 from support.workflows import to_api
 
@@ -42,6 +42,22 @@ def open_as_template(comfy: ComfyPage, workflow: dict[str, Any]) -> None:
     comfy.page.wait_for_timeout(500)
 
 
+def add_by_search(comfy: ComfyPage, title: str) -> None:
+    """Put a node onto the graph as a user does who types its name."""
+    page = comfy.page
+    page.evaluate("window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.wait_for_timeout(1000)
+    page.keyboard.type(title)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "title => window.app.rootGraph.nodes.some((node) => node.title === title)", arg=title
+    )
+    # It follows the mouse until it is put down.
+    page.mouse.move(700, 500)
+    page.mouse.click(700, 500)
+
+
 def test_templates_are_shown_in_order_with_their_pictures(comfy: ComfyPage) -> None:
     page = comfy.page
     page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
@@ -71,9 +87,13 @@ def test_templates_open_large_and_without_errors(host: Host, comfy: ComfyPage, d
         # Below 0.572 the page draws no text of classic nodes.
         assert comfy.page.evaluate("window.app.canvas.ds.scale") > 0.575, path.stem
         sent = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")
-        assert {k: (v["class_type"], v["inputs"]) for k, v in sent.items()} == {
-            k: (v["class_type"], v["inputs"]) for k, v in to_api(workflow, definitions).items()
-        }, path.stem
+        expected = to_api(workflow, definitions)
+        assert sent.keys() == expected.keys(), path.stem
+        for key, node in expected.items():
+            assert sent[key]["class_type"] == node["class_type"]
+            # What the page adds by itself, such as how a text is shown, is its own.
+            named = {name: sent[key]["inputs"].get(name) for name in node["inputs"]}
+            assert named == node["inputs"], f"{path.stem}: {node['class_type']}"
 
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
@@ -85,25 +105,23 @@ def test_the_subgraph_trains_a_word(
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
     checkpoint = host.add_checkpoint(sd1_checkpoint)
     comfy.open()
-    comfy.load({**read_workflow(next(TEMPLATES.glob("1 *.json"))), "nodes": [], "links": []})
+    comfy.load({**read_workflow(template(1)), "nodes": [], "links": []})
+    add_by_search(comfy, BLUEPRINT.stem)
     shown = comfy.page.evaluate(
-        """async ([name, checkpoint]) => {
-            const type = Object.keys(LiteGraph.registered_node_types)
-                .find((one) => LiteGraph.registered_node_types[one].title === "Train a word");
+        """([title, values]) => {
             const graph = window.app.rootGraph;
+            const word = graph.nodes.find((one) => one.title === title);
             const pictures = LiteGraph.createNode("TextualInversionDemoPictures");
             const preview = LiteGraph.createNode("PreviewImage");
-            const word = LiteGraph.createNode(type);
-            for (const node of [pictures, word, preview]) graph.add(node);
-            pictures.pos = [0, 0]; word.pos = [400, 0]; preview.pos = [900, 0];
+            graph.add(pictures);
+            graph.add(preview);
             pictures.connect(0, word, word.inputs.findIndex((one) => one.name === "images"));
             word.connect(word.outputs.findIndex((one) => one.name === "preview"), preview, 0);
-            const values = { ckpt_name: checkpoint, name, resolution: 64 };
             for (const widget of word.widgets)
                 if (widget.name in values) widget.value = values[widget.name];
             return word.widgets.map((one) => one.name);
         }""",
-        [name, checkpoint],
+        [BLUEPRINT.stem, {"ckpt_name": checkpoint, "name": name, "resolution": 64}],
     )
     assert shown == ["ckpt_name", "name", "init_words", "learn", "resolution"]
     sent = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")

@@ -190,7 +190,8 @@ def test_there_is_no_second_copy_of_the_weights(
         loaded = quantise(loaded, larger, kind)
     loaded.have_host_load()
     with LiveBytes(torch.nn.ModuleList(loaded.modules())) as live:
-        gradient(loaded, 1, checkpointing=True)
+        # Those of fewer bits come just in time without being asked.
+        gradient(loaded, 1, checkpointing=kind == "plain")
     assert live.peak < whole / 2
 
 

@@ -127,7 +127,6 @@ INTERNALS: Sequence[Internal] = (
     ),
     *_of(
         "comfy.model_base", TRAINING,
-        ("SDXLRefiner", None, "0.3.10", "refuse the refiner"),
         ("BaseModel.apply_model", Call(2, ("transformer_options",)), "0.3.10",
          "what the network predicts"),
         ("BaseModel.extra_conds", None, "0.3.10", "what a family takes beside the prompt"),
@@ -159,7 +158,8 @@ INTERNALS: Sequence[Internal] = (
         "comfy.samplers", TRAINING,
         ("cond_cat", Call(1), "0.3.10", "batches of prompts"),
         ("cond_equal_size", Call(2), "0.3.10", "which prompts fit into one"),
-        ("encode_model_conds", Call(5), "0.3.10", "what a family takes beside the prompt"),
+        ("encode_model_conds", Call(5, ("latent_image",)), "0.3.10",
+         "what a family takes beside the prompt"),
     ),
     *_of(
         "comfy.sampler_helpers", TRAINING,

@@ -45,7 +45,7 @@ def open_as_template(comfy: ComfyPage, workflow: dict[str, Any]) -> None:
 def add_by_search(comfy: ComfyPage, title: str) -> None:
     """Put a node onto the graph as a user does who types its name."""
     page = comfy.page
-    page.evaluate("window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    page.mouse.dblclick(700, 500)
     page.wait_for_timeout(1000)
     page.keyboard.type(title)
     page.wait_for_timeout(1500)
@@ -53,9 +53,15 @@ def add_by_search(comfy: ComfyPage, title: str) -> None:
     page.wait_for_function(
         "title => window.app.rootGraph.nodes.some((node) => node.title === title)", arg=title
     )
-    # It follows the mouse until it is put down.
-    page.mouse.move(700, 500)
-    page.mouse.click(700, 500)
+    # It follows the mouse until it is put down, which a dialog that still closes would prevent.
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.mouse.move(600, 450)
+    page.mouse.click(600, 450)
+    page.wait_for_function(
+        "title => window.app.rootGraph.nodes.some((n) => n.title === title && !n.flags.ghost)",
+        arg=title,
+        timeout=10_000,
+    )
 
 
 def test_templates_are_shown_in_order_with_their_pictures(comfy: ComfyPage) -> None:
@@ -128,7 +134,7 @@ def test_the_subgraph_trains_a_word(
     (train,) = (n for n in sent.values() if n["class_type"] == "TextualInversionTrain")
     assert (train["inputs"]["name"], train["inputs"]["resolution"]) == (name, 64)
     if design == "classic":
-        quick = {"steps": 1, "evaluations": 0, "previews": 1, "preview_every": 0, "save_every": 0}
+        quick = {"steps": 1, "evaluations": 0, "previews": 1, "preview_every": 0}
         train["inputs"].update(quick)
         host.run(sent, timeout=600)
         assert (host.embeddings / f"{name}.safetensors").is_file()

@@ -146,7 +146,7 @@ def _run_alike(node: Any, inputs: Any) -> bytes:
     try:
         given = with_preset(inputs.get("preset", NONE), inputs)
         folder = find_alike(runs_folder(), SETTINGS[node], given)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         folder = None  # No run was made with such settings.
     return _json(folder.id if folder else None)
 

@@ -235,24 +235,62 @@ def test_negatives_come_first_and_need_no_loader(host: Host, sd1: str) -> None:
     np.testing.assert_array_equal(ours, stock)
 
 
-def test_a_negative_file_that_changed_is_noticed(host: Host, sd1: str) -> None:
+def test_a_file_stands_for_the_same_word_connected(host: Host, sd1: str) -> None:
+    (host.embeddings / "my").mkdir(exist_ok=True)
+    file = put(host, "my/mug", 40)
+    offered = host.object_info("TextualInversionApply")["input"]["optional"]["file"][1]["options"]
+    assert offered[0] == "the connected one"
+    assert file in [Path(one).name for one in offered]
     pictures = []
-    for seed in (7, 8):
+    for connected in (True, False):
         graph = Graph()
         loaded = checkpoint(graph, sd1)
-        negative = graph.add(
-            "TextualInversionApplyNegative",
-            clip=loaded[1], text="", strength=1.0, file=put(host, "changing-negative", seed),
+        word = {"file": "my/mug.safetensors"}
+        if connected:
+            word = {"embedding": graph.add("TextualInversionLoad", **word)[0]}
+        applied = graph.add(
+            "TextualInversionApply", clip=loaded[1], text="a ([name]:1.2) here", strength=0.8,
+            start_percent=0.25, **word,
         )  # fmt: skip
-        pictures.append(draw(host, graph, loaded, "a dog", negative=negative[0]))
+        pictures.append(draw(host, graph, loaded, applied[0], steps=4))
+    np.testing.assert_array_equal(*pictures)
+    without = draw_stock(host, sd1, "a here", steps=4)
+    assert np.abs(pictures[0].astype(int) - without).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["", "Negative"])
+def test_a_file_that_changed_is_noticed(host: Host, sd1: str, kind: str) -> None:
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    file = put(host, f"changing{kind}", 7)
+    applied = graph.add(
+        f"TextualInversionApply{kind}", clip=loaded[1], text="[name]", strength=1.0, file=file
+    )
+    prompts = {"negative": applied[0]} if kind else {"text": applied[0]}
+    saved = sample(graph, loaded[0], loaded[1], loaded[2], size=64, **prompts)
+    pictures = []
+    # The third time it is the same as before, and nothing has to be done.
+    for seed, runs in ((7, True), (8, True), (8, False)):
+        put(host, f"changing{kind}", seed)
+        result = host.run(graph)
+        assert result.ran(applied) == runs
+        pictures.append(host.fetch_image(result[saved]["images"][0]))
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 0
+    np.testing.assert_array_equal(pictures[1], pictures[2])
+
+
+@pytest.mark.parametrize("kind", ["", "Negative"])
+def test_one_word_is_needed(host: Host, sd1: str, kind: str) -> None:
+    file = put(host, "one-of-two", 9)
+    none = r": There is no word: connect an embedding, or choose a file\.\n"
+    refused(host, sd1, None, none, kind)
+    refused(host, sd1, None, none, kind, file="the connected one")
+    refused(host, sd1, file, "There are two words, “one-of-two” and the file", kind, file=file)
 
 
 def test_what_cannot_be_a_negative_is_refused(host: Host, sd1: str) -> None:
     file = put(host, "my-dog", 9, **{"textual_inversion.settings": "{}"})
     refused(host, sd1, file, "“my-dog” was made to draw something.* Apply Embedding", "Negative")
-    refused(host, sd1, None, "connect an embedding, or choose a file", "Negative")
-    refused(host, sd1, file, "There are two words", "Negative", file=file)
 
 
 @pytest.mark.parametrize("family", ["omnigen2", "qwen_image"])

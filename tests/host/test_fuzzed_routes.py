@@ -62,6 +62,7 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
         assert status == 200 or refused(status, content), content
 
 
+@pytest.mark.parametrize("route", ["run", "run/alike"])
 @fuzzed
 @given(
     body=st.binary(max_size=100)
@@ -78,8 +79,9 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
 @example(body=b'{"id": "x", "action": []}', kind="application/json")
 @example(body=b'{"id": [], "action": "stop"}', kind="application/json; charset=foo")
 @example(body=b'{"id": ' + b"9" * 5000 + b', "action": 1}', kind="application/json")
-def test_any_body(host: Host, body: bytes, kind: str) -> None:
-    status, _, content = ask(host, "/textual_inversion/run", "POST", body, Content_Type=kind)
+def test_any_body(host: Host, route: str, body: bytes, kind: str) -> None:
+    path = f"/textual_inversion/{route}"
+    status, _, content = ask(host, path, "POST", body, Content_Type=kind)
     assert refused(status, content), content
 
 
@@ -88,6 +90,40 @@ def run_folder(host: Host) -> Path:
     folder = host.server.base / "output" / "textual_inversion" / "fuzzed_00001"
     folder.mkdir(parents=True)
     return folder
+
+
+values_of_settings = st.dictionaries(
+    st.sampled_from([
+        "preset", "init_words", "num_vectors", "steps", "resolution", "learning_rate", "schedule",
+        "seed", "flip", "previews", "timesteps", "memory", "templates", "noise_offset",
+    ]),
+    json_values | st.sampled_from(["auto", "1e999", "0.1:5, 1e-3", "9" * 5000, "²", "\0", 10**400]),
+    max_size=4,
+)  # fmt: skip
+
+
+@fuzzed
+@given(
+    node=st.sampled_from(["TextualInversionTrain", "TextualInversionTrainNegative"]) | json_values,
+    inputs=values_of_settings | json_values,
+    noted=values_of_settings | json_values,
+)
+@example(node="TextualInversionTrain", inputs={}, noted={})
+@example(node="TextualInversionTrain", inputs={"seed": 1}, noted={"steps": "many"})
+def test_any_settings(
+    host: Host, run_folder: Path, node: object, inputs: object, noted: object
+) -> None:
+    """Asked for by a node, and in the folder of a run of the same name."""
+    name = {"name": "fuzzed"}
+    inputs, noted = ({**v, **name} if isinstance(v, dict) else v for v in (inputs, noted))
+    (run_folder / "settings.json").write_text(json.dumps({"settings": noted}))
+    body = {"node": node, "inputs": inputs}
+    status, _, content = ask(host, "/textual_inversion/run/alike", "POST", body)
+    assert status == 200, content
+    found = json.loads(content)
+    assert found in (None, "fuzzed_00001")
+    if (node, inputs, noted) == ("TextualInversionTrain", name, name):
+        assert found == "fuzzed_00001"
 
 
 @fuzzed

@@ -178,7 +178,16 @@ def test_a_refusal_stands_on_the_node_until_its_cause_goes(comfy: ComfyPage, des
         if design == "vue":
             page.wait_for_function(f"name => ({OUTLINED})().includes(name)", arg=name)
 
-    page.evaluate("window.width = trainNode().size[0]")
+    page.evaluate(
+        """() => {
+            const node = trainNode();
+            window.width = node.size[0];
+            const frame = new LiteGraph.LGraphGroup("a frame");
+            frame.pos = [node.pos[0] - 20, node.pos[1] - 80];
+            frame.size = [node.size[0] + 40, node.size[1] + 100];
+            window.app.rootGraph.add(frame);
+        }"""
+    )
     comfy.queue()
     wait_for("“my mug” cannot be the name of an embedding", "name")
     page.evaluate(CHANGE, [TRAIN, "seed", 1])
@@ -302,6 +311,13 @@ def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
     page.wait_for_function(f"{made} === 'plain-word.safetensors'")
 
     # Into a prompt.
+    page.evaluate(
+        """() => {
+            const graph = window.app.rootGraph;
+            [...graph.nodes].forEach((node) => graph.remove(node));
+            graph.add(LiteGraph.createNode("CLIPTextEncode"));
+        }"""
+    )
     comfy.look_at("CLIPTextEncode")
     prompt = page.locator("textarea.comfy-multiline-input:visible").first
     plain.drag_to(prompt)

@@ -113,6 +113,65 @@ def test_only_the_own_page_may_change_anything(
     assert ask(host, "/textual_inversion/run", "POST", body, **headers)[0] == status
 
 
+ALIKE = "/textual_inversion/run/alike"
+
+
+def find_alike(host: Host, inputs: object, node: object = "TextualInversionTrain") -> str | None:
+    status, kind, content = ask(host, ALIKE, "POST", {"node": node, "inputs": inputs})
+    assert (status, kind.partition(";")[0]) == (200, "application/json"), content
+    return json.loads(content)
+
+
+def test_the_run_with_the_settings_of_a_node_is_found(host: Host, run_id: str) -> None:
+    node = train(
+        Graph(), checkpoint(Graph(), "any"), ["1", 0], name="routed", steps=3000, resolution=64
+    )
+    given = {key: value for key, value in node.inputs.items() if not isinstance(value, list)}
+    assert find_alike(host, given) == run_id
+    # Pictures on the way change nothing about a word, and what comes through links is not known.
+    assert find_alike(host, {**given, "previews": 4}) == run_id
+    assert find_alike(host, {"name": "routed"}) == run_id
+    for changed in ({"seed": 8}, {"steps": 2999}, {"name": "never-learned"}, {"preset": "fast"}):
+        assert find_alike(host, {**given, **changed}) is None, changed
+    unnamed = {key: value for key, value in given.items() if key != "name"}
+    assert find_alike(host, unnamed) is None
+    for other in ("TextualInversionTrainNegative", "KSampler", "", None, [], {}, 1):
+        assert find_alike(host, {**given, "seed": 8}, other) is None, other
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        None, [], "name", 1, {}, {"name": None}, {"name": "a b"}, {"name": "../routed"},
+        {"name": ["1", 0]}, {"name": "routed", "preset": {}}, {"name": "routed", "preset": "new"},
+        {"name": "routed", "steps": "many"}, {"name": "routed", "steps": float("inf")},
+        {"name": "routed", "resolution": float("nan")}, {"name": "routed", "learning_rate": 0.1},
+        {"name": "routed", "flip": json.loads("[" * 600 + "]" * 600)},
+    ],
+    ids=lambda inputs: str(inputs)[:40],
+)  # fmt: skip
+def test_settings_that_no_run_can_have_find_nothing(
+    host: Host, run_id: str, inputs: object
+) -> None:
+    assert find_alike(host, inputs) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        *((body, "application/json", 400) for body in (b"", b"{", [], {}, "x", {"inputs": {}},
+                                                       {"node": "TextualInversionTrain"})),
+        ({"node": "TextualInversionTrain", "inputs": {"name": "routed"}}, "text/plain", 403),
+    ],
+)  # fmt: skip
+def test_what_asks_for_no_settings_is_refused(
+    host: Host, body: object, kind: str, status: int
+) -> None:
+    refusal = ask(host, ALIKE, "POST", body, Content_Type=kind)
+    assert refusal[0] == status
+    assert json.loads(refusal[2])["error"]
+
+
 def test_nothing_is_changed_by_get(host: Host, run_id: str) -> None:
     assert ask(host, f"/textual_inversion/run?id={run_id}&action=stop")[0] == 200
     for path in ("runs", "run/preview", "embeddings", "embeddings/preview"):
@@ -161,6 +220,8 @@ def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
         path = f"/textual_inversion/run/preview?id={run_id}&step={quote(step)}"
         assert ask(host, path)[0] == 404
     assert "linked_00001" not in ask_json(host, "/textual_inversion/runs")["known"]
+    (runs / "concealed_00001").symlink_to(outside, target_is_directory=True)
+    assert find_alike(host, {"name": "concealed"}) is None
 
     (base / "secret.preview.png").write_bytes(SECRET)
     save_file({"emb_params": torch.zeros(1, 768)}, base / "secret.safetensors")

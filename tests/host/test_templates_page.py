@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.client import Host
-from support.paths import ROOT, TEMPLATES
+from support.paths import ROOT, TEMPLATES, template
 from support.server import PACK
 from support.workflows import to_api
 
@@ -40,6 +40,28 @@ def open_as_template(comfy: ComfyPage, workflow: dict[str, Any]) -> None:
         workflow,
     )
     comfy.page.wait_for_timeout(500)
+
+
+def add_by_search(comfy: ComfyPage, title: str) -> None:
+    """Put a node onto the graph as a user does who types its name."""
+    page = comfy.page
+    page.mouse.dblclick(700, 500)
+    page.wait_for_timeout(1000)
+    page.keyboard.type(title)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "title => window.app.rootGraph.nodes.some((node) => node.title === title)", arg=title
+    )
+    # It follows the mouse until it is put down, which a dialog that still closes would prevent.
+    page.get_by_role("dialog").wait_for(state="hidden")
+    page.mouse.move(600, 450)
+    page.mouse.click(600, 450)
+    page.wait_for_function(
+        "title => window.app.rootGraph.nodes.some((n) => n.title === title && !n.flags.ghost)",
+        arg=title,
+        timeout=10_000,
+    )
 
 
 def test_templates_are_shown_in_order_with_their_pictures(comfy: ComfyPage) -> None:
@@ -78,6 +100,44 @@ def test_templates_open_large_and_without_errors(host: Host, comfy: ComfyPage, d
             # What the page adds by itself, such as how a text is shown, is its own.
             named = {name: sent[key]["inputs"].get(name) for name in node["inputs"]}
             assert named == node["inputs"], f"{path.stem}: {node['class_type']}"
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_the_subgraph_trains_a_word(
+    host: Host, comfy: ComfyPage, sd1_checkpoint: Any, design: str
+) -> None:
+    """It is offered as a node, shows what has to be chosen, and what it sends can be run."""
+    name = f"blueprint-{design}"
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    checkpoint = host.add_checkpoint(sd1_checkpoint)
+    comfy.open()
+    comfy.load({**read_workflow(template(1)), "nodes": [], "links": []})
+    add_by_search(comfy, BLUEPRINT.stem)
+    shown = comfy.page.evaluate(
+        """([title, values]) => {
+            const graph = window.app.rootGraph;
+            const word = graph.nodes.find((one) => one.title === title);
+            const pictures = LiteGraph.createNode("TextualInversionDemoPictures");
+            const preview = LiteGraph.createNode("PreviewImage");
+            graph.add(pictures);
+            graph.add(preview);
+            pictures.connect(0, word, word.inputs.findIndex((one) => one.name === "images"));
+            word.connect(word.outputs.findIndex((one) => one.name === "preview"), preview, 0);
+            for (const widget of word.widgets)
+                if (widget.name in values) widget.value = values[widget.name];
+            return word.widgets.map((one) => one.name);
+        }""",
+        [BLUEPRINT.stem, {"ckpt_name": checkpoint, "name": name, "resolution": 64}],
+    )
+    assert shown == ["ckpt_name", "name", "init_words", "learn", "resolution"]
+    sent = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    (train,) = (n for n in sent.values() if n["class_type"] == "TextualInversionTrain")
+    assert (train["inputs"]["name"], train["inputs"]["resolution"]) == (name, 64)
+    if design == "classic":
+        quick = {"steps": 1, "evaluations": 0, "previews": 1, "preview_every": 0}
+        train["inputs"].update(quick)
+        host.run(sent, timeout=600)
+        assert (host.embeddings / f"{name}.safetensors").is_file()
 
 
 def test_the_server_offers_the_subgraph(host: Host) -> None:

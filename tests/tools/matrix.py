@@ -35,7 +35,7 @@ TESTS = (
     "tests/host/test_page.py::test_a_step_is_chosen_by_its_picture[newest]",
     "tests/host/test_page.py::test_the_embeddings_tab[newest]",
 )
-CHOICE = "not test_families or [sd1] or [flux-schnell]"
+CHOICE = "not test_families or [sd1] or [flux-schnell] or [z-image]"
 PACKAGES = ("torch", "transformers", "comfy-kitchen", "comfy-aimdo")
 COLUMNS = ("ComfyUI", "Page", *PACKAGES, "Passed", "Failed", "Skipped", "Tested on")
 

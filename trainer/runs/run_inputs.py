@@ -126,14 +126,24 @@ def find_alike(parent: Path, kind: type[Settings], given: Mapping[str, Any]) -> 
     """
     usual = asdict(kind())
     known = {name: value for name, value in given.items() if name in usual}
-    for run in _newest_first(parent, kind(**known).name) if "name" in known else ():
-        noted = run.settings().get("settings")
-        if not isinstance(noted, dict):
-            continue
-        noted = {name: value for name, value in noted.items() if name in usual}
-        if deciding(noted, usual) == deciding(asdict(kind(**{**noted, **known})), usual):
-            return run
-    return None
+    runs = _newest_first(parent, kind(**known).name) if "name" in known else []
+    # A linked folder is none of the runs that are listed.
+    own = (run for run in runs if not run.path.is_symlink())
+    return next((run for run in own if _has_run(run, kind, known)), None)
+
+
+def _has_run(run: RunFolder, kind: type[Settings], known: Mapping[str, Any]) -> bool:
+    """Whether a run was given some settings, as its folder tells."""
+    usual = asdict(kind())
+    noted = run.settings().get("settings")
+    if not isinstance(noted, dict):
+        return False
+    noted = {name: value for name, value in noted.items() if name in usual}
+    # A folder can be damaged, or of a later version.
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        given = asdict(kind(**{**noted, **known}))
+        return deciding(noted, usual) == deciding(given, usual)
+    return False
 
 
 def _newest_first(parent: Path, name: str) -> list[RunFolder]:

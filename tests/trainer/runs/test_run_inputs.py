@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,3 +61,14 @@ def test_runs_are_found_by_settings_alone_or_with_all_inputs(tmp_path: Path) -> 
     assert find_run_of(tmp_path, replace(SETTINGS, seed=2), marks).id == "my-word_00002"
     others = fingerprints(ToyModel(), OTHERS)
     assert find_run_of(tmp_path, SETTINGS, others) is None
+
+
+@pytest.mark.parametrize("noted", [{"name": "my-word", "steps": "many"}, {"schedule": "future"}])
+def test_a_run_that_cannot_be_understood_hides_none(tmp_path: Path, noted: dict[str, str]) -> None:
+    """It may be damaged, or of a later version."""
+    with open_run(tmp_path, SETTINGS, fingerprints(ToyModel(), PICTURES)) as run:
+        run.end("finished")
+    newer = tmp_path / "my-word_00002"
+    newer.mkdir()
+    (newer / "settings.json").write_text(json.dumps({"settings": noted}))
+    assert find_alike(tmp_path, Settings, {"name": "my-word"}).id == "my-word_00001"

@@ -93,7 +93,7 @@ def test_a_drop_into_a_prompt_that_cannot_work_says_why(
 ) -> None:
     open_tab(comfy, design)
     page = comfy.page
-    comfy.look_at("CLIPTextEncode")
+    comfy.leave_only("CLIPTextEncode")
     prompt = page.locator("textarea:visible").first
     before = prompt.input_value()
     page.locator(".ti-card[title='shelf mug.safetensors']").drag_to(prompt)

@@ -124,6 +124,18 @@ class ComfyPage:
             node_class,
         )
 
+    def leave_only(self, node_class: str) -> None:
+        """Make the graph one node of a class, and look at it."""
+        self.page.evaluate(
+            """type => {
+                const graph = window.app.rootGraph;
+                [...graph.nodes].forEach((node) => graph.remove(node));
+                graph.add(LiteGraph.createNode(type));
+            }""",
+            node_class,
+        )
+        self.look_at(node_class)
+
     def queue(self) -> None:
         """Press Run."""
         self.page.evaluate("window.app.queuePrompt(0)")

@@ -96,7 +96,7 @@ def test_stock_encoder_gives_the_training_conditioning(
         with torch.inference_mode():
             text = prompt.replace("[name]", f" embedding:{word.name} ")
             ((stock, extra),) = host_nodes.CLIPTextEncode().encode(clip, text)[0]
-            ((ours, ours_extra),) = ApplyEmbedding.execute(clip, word, prompt, 1.0).args[0]
+            ((ours, ours_extra),) = ApplyEmbedding.execute(clip, prompt, 1.0, word).args[0]
         assert training["cond"].requires_grad
         torch.testing.assert_close(training["cond"].detach(), stock, atol=1e-5, rtol=0)
         torch.testing.assert_close(

@@ -309,7 +309,7 @@ def test_families_whose_tokenizers_drop_embeddings(host_modules: ModuleType, fam
         encoder = getattr(clip.cond_stage_model, key)
         rows = encoder.transformer.get_input_embeddings().weight[ids]
         word = Embedding("w", {key: rows})
-        conditioning, known = ApplyEmbedding.execute(clip, word, "a [name] there", 1.0).result
+        conditioning, known = ApplyEmbedding.execute(clip, "a [name] there", 1.0, word).result
         (placed,) = known.tokenize("a embedding:w there")[key]
         places = [i for i, token in enumerate(placed) if torch.is_tensor(token[0])]
         assert len(places) == len(ids)

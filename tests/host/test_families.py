@@ -184,7 +184,7 @@ def test_what_is_learned_is_what_prompts_say(
     word = read_embedding(path)
     for prompt, training in zip(PROMPTS, trained, strict=True):
         with torch.inference_mode():
-            ((applied, extra),) = ApplyEmbedding.execute(loaded.clip, word, prompt, 1.0).args[0]
+            ((applied, extra),) = ApplyEmbedding.execute(loaded.clip, prompt, 1.0, word).args[0]
             text = prompt.replace("[name]", f"embedding:{path.stem}")
             stock, stock_extra = stock_conditioning(loaded.clip, text, family)
         torch.testing.assert_close(applied, training["cond"], atol=1e-5, rtol=1e-5)
@@ -198,7 +198,7 @@ def test_what_is_learned_is_what_prompts_say(
         assert found == (family.stock and (family.first or not prompt.startswith("[name]")))
 
     with torch.inference_mode():
-        prompt = ApplyEmbedding.execute(loaded.clip, word, PROMPTS[0], 1.0).args[0]
+        prompt = ApplyEmbedding.execute(loaded.clip, PROMPTS[0], 1.0, word).args[0]
         if family.network.get("guidance_embed"):
             prompt = node_helpers.conditioning_set_values(prompt, {"guidance": 1.0})
         framed = with_frames(family, noise), with_frames(family, x0)

@@ -49,7 +49,7 @@ def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
 
 def wait_for_title(comfy: ComfyPage, beginning: str) -> None:
     comfy.page.wait_for_function(
-        "beginning => document.querySelector('.ti-title').textContent.startsWith(beginning)",
+        "beginning => document.querySelector('.ti-title')?.textContent.startsWith(beginning)",
         arg=beginning,
     )
 
@@ -142,6 +142,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
         node.get("properties", {}).pop("textual_inversion_run", None)
     comfy.load({**graph, "nodes": [], "links": [], "groups": []})
     comfy.load(graph)
+    comfy.look_at(TRAIN)
     wait_for_title(comfy, "stopped")
     assert page.locator(STRIP).count() >= 2
 

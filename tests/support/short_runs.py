@@ -84,7 +84,7 @@ def learn_save_and_apply(loaded: Loaded, family: HostFamily, folder: Path) -> tu
     sigma = sampling.sigmas[STEP]
     with torch.inference_mode():
         word = read_embedding(path)
-        applied = ApplyEmbedding.execute(loaded.clip, word, prompt, 1.0).args[0]
+        applied = ApplyEmbedding.execute(loaded.clip, prompt, 1.0, word).args[0]
         said, meant = applied[0][0], trained[0]["cond"]
         applied = node_helpers.conditioning_set_values(applied, {"guidance": 1.0})
         if family.frames:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -96,9 +97,13 @@ class HostModel:
         text = weights_of(clip.cond_stage_model, torch.float32)
         # Not the patcher's reckoning, which takes much more for dynamic VRAM.
         sampling = int(self._base.memory_required(shape))
+        once = self._family is not None and self._family.overwrites
+        if once and self._capacity is None and not network.unpacked:
+            # Copies that it makes as it goes along cannot be spared by computing it again.
+            network = replace(network, copies=0)
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
         twice = self._budget.checkpointing or self._budget.just_in_time
-        if twice and self._family and self._family.overwrites:
+        if twice and self._family and once:
             raise InputError(
                 f"The network of {self._family.title} overwrites what it has computed, so that it "
                 "cannot be computed twice to save memory: turn off checkpointing, or lower "

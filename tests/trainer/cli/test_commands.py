@@ -86,7 +86,7 @@ def test_completion(shell: str, capsys, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("tr", ["train", "train-list", "train-negative"]),
+        ("tr", ["train", "train-list", "train-negative", "train-ratings"]),
         ("train --num", ["--num-vectors"]),
         ("train --optimizer ad", ["adamw"]),
         ("convert --dtype ", ["float16", "float32"]),

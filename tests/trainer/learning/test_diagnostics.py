@@ -118,7 +118,9 @@ def test_what_a_run_takes_is_kept_up_to_date() -> None:
     for progress in train(ToyModel(), pictures, Settings(init_words="cat", resolution=64)):
         said += report.take(progress)
     assert progress.step < 2000
-    assert report.notes[0].startswith(f"{progress.step} steps take about")
+    assert any(
+        line.startswith(f"{progress.step} steps take about") for line in str(report).splitlines()
+    )
     assert sum("steps take about" in line for line in said) == 1
 
 
@@ -135,12 +137,13 @@ def test_a_report_says_what_is_new_once_and_keeps_the_rest() -> None:
     assert sum("steps take about" in line for line in said) == 1
     assert sum("like the start" in line for line in said) == 20
     assert sum("has become worse" in line for line in said) == 1
-    first, second, *signs = report.notes
-    assert first.startswith("80 steps take about")
-    assert second == "A picture is blurred."
+    first, *signs = report.notes
+    assert first == "A picture is blurred."
     assert any("has become worse" in sign for sign in signs)
     assert str(report).startswith("After step 80 the loss on the fixed batch is")
-    assert set(report.notes) <= set(str(report).splitlines())
+    lines = str(report).splitlines()
+    assert set(report.notes) <= set(lines)
+    (forecast,) = (line for line in lines if line.startswith("80 steps take about"))
     # What was told before the run is not told again by what was learned.
-    assert set(report.learned.splitlines()) & {first, second} == set()
+    assert set(report.learned.splitlines()) & {first, forecast} == set()
     assert set(signs) <= set(report.learned.splitlines())

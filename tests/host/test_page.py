@@ -136,11 +136,10 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     assert [path.name for path in runs.glob(f"{name}_*")] == [f"{name}_00001"]
     wait_until_idle(host)
 
-    # The same graph as a picture has it, which was made before the run was known.
-    graph = page.evaluate("window.app.rootGraph.serialize()")
-    for node in graph["nodes"]:
-        node.get("properties", {}).pop("textual_inversion_run", None)
-    comfy.load({**graph, "nodes": [], "links": [], "groups": []})
+    # The same settings in a graph that was made before the run was known.
+    graph = read_workflow(TEMPLATE)
+    (node,) = (node for node in graph["nodes"] if node["type"] == TRAIN)
+    node["widgets_values"] = page.evaluate("trainNode().serialize().widgets_values")
     comfy.load(graph)
     comfy.look_at(TRAIN)
     wait_for_title(comfy, "stopped")

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from textual_inversion.trainer.cli.commands import CommandParser
-from textual_inversion.trainer.cli.options import add_files, add_settings, settings_of
+from textual_inversion.trainer.cli.options import add_files, add_recipes, add_settings, settings_of
 from textual_inversion.trainer.presets import NONE, PRESETS, with_preset
 from textual_inversion.trainer.settings import Settings, described_fields
 
@@ -48,6 +48,7 @@ def test_options_count_more_than_the_recipe() -> None:
         parser = CommandParser()
         add_files(parser)
         add_settings(parser, Settings)
+        add_recipes(parser)
         needed = ["--model", "m", "--images", ".", "--name", "mug"]
         return settings_of(parser.parse_known_args([*needed, *options])[0])
 

@@ -289,10 +289,10 @@ def test_what_is_unusual_and_what_was_learned_is_told(host: Host, sd1: str) -> N
     shown = graph.add("PreviewAny", source=trained[4])
     result = host.run(graph)
     small = "Smaller than the resolution of 64: picture 1 (48 x 48)"
-    double = "The same picture, or nearly, if turned or mirrored: picture 1 = picture 2."
+    double = "The same picture, or nearly, if turned or mirrored: picture 1 = picture 2"
     notes = run_of(host, result, trained)["notes"]
     assert any(small in note for note in notes)
-    assert double in notes
+    assert any(double in note for note in notes)
     (report,) = result[shown]["text"]
     assert report.startswith("After step 3 the loss on the fixed batch is")
     assert re.search(r"clip_l: 2 vectors, 768 wide\n.*\n  1: .* long \(x .*\); near \S", report)

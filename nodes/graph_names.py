@@ -9,8 +9,8 @@ from typing import Any
 from ..trainer.embeddings.names import new_name, same_name
 from ..trainer.errors import InputError
 from ..trainer.settings import PAIR_SUFFIX
+from .inputs import TRAINING_NODES
 
-_TRAIN = ("TextualInversionTrain", "TextualInversionTrainNegative")
 _SAVE = "TextualInversionSave"
 
 
@@ -43,7 +43,7 @@ def _written(node: Mapping[str, Any], own: str) -> Iterator[str]:
     name = inputs.get("name")
     if not isinstance(name, str) or not name.strip():
         return
-    trains = kind in _TRAIN and inputs.get("save", True) is True
+    trains = kind in TRAINING_NODES and inputs.get("save", True) is True
     saves = kind == _SAVE and (inputs.get("embedding") or [own])[0] != own
     if trains or saves:
         with suppress(InputError):  # A name that cannot be one is refused there.

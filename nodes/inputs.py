@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
-from ..trainer.settings import Choice, Settings, described_fields
+from ..trainer.settings import Choice, NegativeSettings, Settings, described_fields
 
 CATEGORY = "textual inversion"
 
@@ -19,6 +20,13 @@ EmbeddingSocket = io.Custom("EMBEDDING")
 
 LossMapSocket = io.Custom("LOSS_MAP")
 """The host's own type for a list of losses, as its Plot Loss Graph takes it."""
+
+
+TRAINING_NODES: Mapping[str, type[Settings]] = {
+    "TextualInversionTrain": Settings,
+    "TextualInversionTrainNegative": NegativeSettings,
+}
+"""The nodes that train, by their ids, and the kind of their settings."""
 
 
 def found_as(*words: str) -> dict[str, list[str]]:

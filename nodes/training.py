@@ -20,10 +20,10 @@ from ..trainer.runs.live import LiveRun
 from ..trainer.runs.previews import draw_previews, preview_grid
 from ..trainer.runs.run import open_run
 from ..trainer.runs.run_inputs import (
-    find_run_of,
     fingerprints,
     has_settings,
     is_learned_from,
+    runs_of,
 )
 from ..trainer.runs.training import Destination, train_and_save
 from ..trainer.settings import Settings, described_fields
@@ -170,7 +170,7 @@ def _done_before(
         f"{names} was learned before from the same pictures with the same settings: its file is "
         "used. Turn on overwrite to learn it again."
     )
-    run = find_run_of(runs_folder(), settings, fingerprints(model, pictures, start))
+    run = next(runs_of(runs_folder(), settings, fingerprints(model, pictures, start)), None)
     # The words of a pair are drawn together, as they were learned.
     rows = draw_previews(model, pictures, settings, words[0]) if len(words) == 1 else []
     losses = [row.loss for row in run.losses()] if run else []

@@ -97,15 +97,14 @@ class HostModel:
         text = weights_of(clip.cond_stage_model, torch.float32)
         # Not the patcher's reckoning, which takes much more for dynamic VRAM.
         sampling = int(self._base.memory_required(shape))
-        once = self._family is not None and self._family.overwrites
-        if once and self._capacity is None and not network.unpacked:
+        single = self._family if self._family and self._family.overwrites else None
+        if single and self._capacity is None and not network.unpacked:
             # Copies that it makes as it goes along cannot be spared by computing it again.
             network = replace(network, copies=0)
         self._budget = plan(sampling, self._capacity, batch_size, checkpointing, network, text)
-        twice = self._budget.checkpointing or self._budget.just_in_time
-        if twice and self._family and once:
+        if single and (self._budget.checkpointing or self._budget.just_in_time):
             raise InputError(
-                f"The network of {self._family.title} overwrites what it has computed, so that it "
+                f"The network of {single.title} overwrites what it has computed, so that it "
                 "cannot be computed twice to save memory: turn off checkpointing, or lower "
                 "resolution and batch_size until the model fits into the GPU's memory."
             )

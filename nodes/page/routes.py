@@ -32,8 +32,8 @@ from ...trainer.presets import NONE, with_preset
 from ...trainer.runs.live import ACTIONS, describe
 from ...trainer.runs.run_folder import find_run, list_runs
 from ...trainer.runs.run_inputs import find_alike
-from ...trainer.settings import NegativeSettings, Settings
 from ..host import library
+from ..inputs import TRAINING_NODES
 from .cards import cards
 from .one_reader import OneReader
 from .runs import RUNS, runs_folder
@@ -41,12 +41,6 @@ from .runs import RUNS, runs_folder
 ROOT = "/textual_inversion"
 LARGEST_PICTURE = 8 * 1024 * 1024
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-
-SETTINGS = {
-    "TextualInversionTrain": Settings,
-    "TextualInversionTrainNegative": NegativeSettings,
-}
-"""Nodes that train -> their settings."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -99,17 +93,20 @@ def _run(query: Mapping[str, str]) -> bytes:
 
 def _run_preview(query: Mapping[str, str]) -> bytes:
     folder = find_run(runs_folder(), query.get("id", ""))
-    still = query.get("still", "")
-    step = 0 if still else _number(query, "step")
-    path = folder.still_file(still) if still else folder.preview_file(step)
-    is_there = still in folder.stills() if still else step in folder.previews()
-    if not is_there or path.stat().st_size > LARGEST_PICTURE:
-        raise InputError(
-            f"The run “{folder.id}” has no picture {f'“{still}”' if still else f'of step {step}'}."
+    if still := query.get("still", ""):
+        which, is_there, path = f"“{still}”", still in folder.stills(), folder.still_file(still)
+    else:
+        step = _number(query, "step")
+        which, is_there, path = (
+            f"of step {step}",
+            step in folder.previews(),
+            folder.preview_file(step),
         )
+    if not is_there or path.stat().st_size > LARGEST_PICTURE:
+        raise InputError(f"The run “{folder.id}” has no picture {which}.")
     content = path.read_bytes()
     if not content.startswith(b"\x89PNG"):
-        raise InputError(f"The picture {f'“{still}”' if still else f'of step {step}'} is damaged.")
+        raise InputError(f"The picture {which} is damaged.")
     return content
 
 
@@ -145,7 +142,7 @@ async def _alike(request: web.Request) -> web.StreamResponse:
 def _run_alike(node: Any, inputs: Any) -> bytes:
     try:
         given = with_preset(inputs.get("preset", NONE), inputs)
-        folder = find_alike(runs_folder(), SETTINGS[node], given)
+        folder = find_alike(runs_folder(), TRAINING_NODES[node], given)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         folder = None  # No run was made with such settings.
     return _json(folder.id if folder else None)

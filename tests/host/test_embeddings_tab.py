@@ -13,17 +13,12 @@ from support.paths import template
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
-from support.browser import CHROMIUM, read_workflow
+from support.browser import IN_A_BROWSER, read_workflow
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2, reruns_delay=5),
-]
+pytestmark = IN_A_BROWSER
 
 WORDS = ("shelf-2", "shelf-10", "shelf/shelf-inner", "shelf mug")
 """From the oldest to the newest."""

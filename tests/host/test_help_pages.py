@@ -11,19 +11,14 @@ from support.paths import template
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
-from support.browser import CHROMIUM, TRAIN, browser_page, read_workflow
+from support.browser import IN_A_BROWSER, TRAIN, browser_page, read_workflow
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
 
 TEMPLATE = template(1)
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2, reruns_delay=5),
-]
+pytestmark = IN_A_BROWSER
 
 
 def test_help_comes_in_the_language_of_the_page(host: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from enum import EnumMeta
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.client import Host
+from support.client import Host, serving
 from support.comfyui import VERSION
 from support.graph import Graph
 from support.paths import ROOT
-from support.server import Server, make_base_directory
+from support.server import make_base_directory
 
 FILES = sorted((ROOT / "nodes").rglob("*.py"))
 HOST = ("comfy", "comfy_execution", "comfyui_version", "folder_paths", "server")
@@ -219,13 +219,8 @@ def changed_host(comfyui: Path, base: Path, changes: str) -> Iterator[Host]:
     other.mkdir()
     (other / "prestartup_script.py").write_text(changes)
     (other / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
-    server = Server(comfyui, base)
-    try:
-        server.start()
-        with closing(Host(server)) as host:
-            yield host
-    finally:
-        server.stop()
+    with serving(comfyui, base) as host:
+        yield host
 
 
 def of_the_pack(host: Host) -> set[str]:

@@ -15,7 +15,7 @@ from support.paths import template
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
-from support.browser import CHROMIUM, TRAIN, read_workflow
+from support.browser import IN_A_BROWSER, TRAIN, read_workflow
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
@@ -24,13 +24,7 @@ TEMPLATE = template(1)
 HOSTILE = "<img src=x onerror=alert(1)>"
 STRIP = ".ti-strip .ti-thumbnail"
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-    # A page that is drawn while a model trains on the same processor may answer too late.
-    pytest.mark.flaky(reruns=2, reruns_delay=5),
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,14 @@ from support.workflows import to_api
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
-from support.browser import CHROMIUM, read_workflow
+from support.browser import IN_A_BROWSER, read_workflow
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
 
 BLUEPRINT = ROOT / "subgraphs" / "Train a word.json"
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
-    ),
-    pytest.mark.flaky(reruns=2, reruns_delay=5),
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
 """Where a browser is; Playwright brings none of its own."""
+
+IN_A_BROWSER = [
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+    ),
+    # A page that is drawn while a model trains on the same processor may answer too late.
+    pytest.mark.flaky(reruns=2, reruns_delay=5),
+]
+"""Marks of tests that need a browser."""
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--mute-audio",

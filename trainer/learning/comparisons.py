@@ -141,13 +141,13 @@ class ComparisonLosses:
     def evaluate(self, rows: Rows) -> Evaluation:
         """See `StepLosses`: how surely pairs that are held out are ranked wrong, 0..1."""
         on_device = {key: vectors.to(self._model.device) for key, vectors in rows.items()}
-        found: list[float] = []
-        for number, (piece, kept) in enumerate(self._fixed):
-            if number % self._processes.size == self._processes.rank:
-                found += self._compare(piece, on_device, kept)[0].tolist()
-            else:
-                found += [0.0] * len(piece.timesteps)
-        margins = torch.tensor(self._processes.total(found, self._model.device))
+        found = self._processes.shared(
+            self._fixed,
+            lambda part: list(self._compare(part[0], on_device, part[1])[0].tolist()),
+            lambda part: len(part[0].timesteps),
+            self._model.device,
+        )
+        margins = torch.tensor(found)
         # Bounded, unlike what is minimised: of a few pairs, one that is odd must not decide.
         losses = torch.sigmoid(self._settings.preference * margins)
         ranked = (margins.view(-1, LEVELS).mean(1) < 0).float().mean()

@@ -8,7 +8,7 @@ averaged by `torch.distributed`. So the word is that of one process, up to round
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -94,6 +94,27 @@ class Processes:
         summed = torch.tensor(values, dtype=torch.float64, device=device)
         torch.distributed.all_reduce(summed)
         return [float(value) for value in summed]
+
+    def shared(
+        self,
+        parts: Sequence[T],
+        compute: Callable[[T], list[float]],
+        count: Callable[[T], int],
+        device: torch.device,
+    ) -> list[float]:
+        """What is computed of all parts, each by one of the processes.
+
+        Args:
+            parts: the same in every process.
+            compute: the values of a part.
+            count: how many they are.
+            device: where they are exchanged.
+        """
+        found: list[float] = []
+        for number, part in enumerate(parts):
+            is_ours = number % self.size == self.rank
+            found += compute(part) if is_ours else [0.0] * count(part)
+        return self.total(found, device)
 
     def agree(self, value: T) -> T:
         """What the first process has, in all of them."""

@@ -217,20 +217,20 @@ class StepLosses:
     @torch.no_grad()
     def evaluate(self, rows: Rows) -> Evaluation:
         """Each picture of the fixed batch; each process computes some of its parts."""
-        model, processes = self._model, self._processes
+        model, objective = self._model, self._objective
         on_device = {key: vectors.to(model.device) for key, vectors in rows.items()}
-        losses: list[float] = []
-        for number, batch in enumerate(self._fixed):
-            if number % processes.size != processes.rank:
-                losses += [0.0] * len(batch.timesteps)
-                continue
-            for piece in batch.pieces(model.pictures_at_once):
-                tokens = self._tokens(on_device)
-                losses += batch_losses(
-                    model, piece, tokens, on_device, objective=self._objective
-                ).tolist()
+
+        def losses_of(batch: Batch) -> list[float]:
+            tokens = self._tokens(on_device)
+            pieces = batch.pieces(model.pictures_at_once)
+            each = (batch_losses(model, p, tokens, on_device, objective=objective) for p in pieces)
+            return [loss for losses in each for loss in losses.tolist()]
+
+        losses = self._processes.shared(
+            self._fixed, losses_of, lambda batch: len(batch.timesteps), model.device
+        )
         levels = [int(t) / len(model.schedule) for b in self._fixed for t in b.timesteps]
-        return Evaluation(processes.total(losses, model.device), levels)
+        return Evaluation(losses, levels)
 
     def _fit(self, piece: Batch, position: int, rows: Rows, anchors: Rows) -> Tensor:
         """How far the word is from pictures of what it means, [batch]."""

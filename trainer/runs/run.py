@@ -29,7 +29,7 @@ from .checkpoints import load_state, save_state
 from .event_log import EventLog, open_event_log
 from .lock import HeldError, RunLock, lock_new_folder
 from .run_folder import COLUMNS, FINISHED, INTERRUPTED, RUNNING, LossRow, RunFolder, numbered
-from .run_inputs import deciding, inputs_of
+from .run_inputs import inputs_of_run, runs_of
 
 KEPT_CHECKPOINTS = 2
 """The newest one, and the one before in case that is damaged."""
@@ -202,17 +202,10 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
     Raises:
         InputError: the disk refuses.
     """
-    usual = asdict(type(settings)())
-    inputs = {
-        "settings": deciding(asdict(settings), usual),
-        "fingerprint": dict(fingerprint),
-    }
     notice = ""
     remove_abandoned(parent, below=True)
-    runs = numbered(parent, settings.name)
-    for number in sorted(runs, reverse=True):
-        folder = RunFolder(runs[number])
-        if inputs_of(folder, usual) != inputs or _is_over(folder, settings):
+    for folder in runs_of(parent, settings, fingerprint):
+        if _is_over(folder, settings):
             continue
         try:
             lock = RunLock(folder)
@@ -223,7 +216,8 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
         if not _is_over(folder, settings):
             return Run(folder, settings, _newest_state(folder, settings), lock, notice)
         lock.release()
-    folder, lock = lock_new_folder(parent, settings.name, runs)
+    folder, lock = lock_new_folder(parent, settings.name, numbered(parent, settings.name))
+    inputs = inputs_of_run(settings, fingerprint)
     content = {**inputs, "settings": asdict(settings), "began": _now()}
     write_whole(folder.settings_file, _json(content))
     return Run(folder, settings, None, lock, notice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -97,10 +97,16 @@ def is_learned_from(
     return same and has_settings(word, settings)
 
 
-def find_run_of(
+def inputs_of_run(settings: Settings, fingerprint: Mapping[str, str]) -> dict[str, Any]:
+    """What decides about a run with these settings; see `inputs_of`."""
+    usual = asdict(type(settings)())
+    return {"settings": deciding(asdict(settings), usual), "fingerprint": dict(fingerprint)}
+
+
+def runs_of(
     parent: Path, settings: Settings, fingerprint: Mapping[str, str]
-) -> RunFolder | None:
-    """The newest run with the same inputs.
+) -> Iterator[RunFolder]:
+    """The runs with the same inputs, the newest first.
 
     Args:
         parent: the folder of all runs.
@@ -108,9 +114,10 @@ def find_run_of(
         fingerprint: from `fingerprints`.
     """
     usual = asdict(type(settings)())
-    inputs = {"settings": deciding(asdict(settings), usual), "fingerprint": dict(fingerprint)}
-    runs = _newest_first(parent, settings.name)
-    return next((run for run in runs if inputs_of(run, usual) == inputs), None)
+    inputs = inputs_of_run(settings, fingerprint)
+    for run in _newest_first(parent, settings.name):
+        if inputs_of(run, usual) == inputs:
+            yield run
 
 
 def find_alike(parent: Path, kind: type[Settings], given: Mapping[str, Any]) -> RunFolder | None:

@@ -16,10 +16,10 @@ from textual_inversion.trainer.learning.loop import train
 from textual_inversion.trainer.runs.run import open_run
 from textual_inversion.trainer.runs.run_inputs import (
     find_alike,
-    find_run_of,
     fingerprints,
     has_settings,
     is_learned_from,
+    runs_of,
 )
 from textual_inversion.trainer.settings import Settings
 
@@ -58,9 +58,9 @@ def test_runs_are_found_by_settings_alone_or_with_all_inputs(tmp_path: Path) -> 
     assert find_alike(tmp_path, Settings, {"seed": 1}) is None
     with pytest.raises(InputError):
         find_alike(tmp_path, Settings, {"name": "my word"})
-    assert find_run_of(tmp_path, replace(SETTINGS, seed=2), marks).id == "my-word_00002"
+    assert next(runs_of(tmp_path, replace(SETTINGS, seed=2), marks)).id == "my-word_00002"
     others = fingerprints(ToyModel(), OTHERS)
-    assert find_run_of(tmp_path, SETTINGS, others) is None
+    assert next(runs_of(tmp_path, SETTINGS, others), None) is None
 
 
 @pytest.mark.parametrize("noted", [{"name": "my-word", "steps": "many"}, {"schedule": "future"}])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from support.double import double_precision
-from support.families import build, model, supported, text_encoder, vae
+from support.families import build, model, supported, text_encoder, vae, with_frames
 from support.loaded import Loaded, executing, sampler_step
 from support.small_families import FAMILIES, HostFamily, clip, unet
 
@@ -219,11 +219,6 @@ def stock_conditioning(clip: Any, text: str, family: HostFamily) -> tuple[torch.
         if family.stock and family.first:
             raise
         return torch.zeros(0), {"pooled_output": None}
-
-
-def with_frames(family: HostFamily, latents: torch.Tensor) -> torch.Tensor:
-    frames = supported(family).latent_format.latent_dimensions == 3
-    return latents.unsqueeze(2) if frames else latents
 
 
 def test_the_word_stands_where_the_prompt_stands(loaded: Loaded) -> None:

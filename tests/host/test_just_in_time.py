@@ -148,12 +148,13 @@ def test_what_is_learned_is_saved_and_applied(
     """With text encoders in the same format.
 
     The prompt says what was trained with, and the host draws what training saw; nearly, in formats
-    in which the host rounds also what it multiplies with the weights.
+    in which the host rounds also what it multiplies with the weights (to four bits in those of
+    “a4”).
     """
     for case, packed in ((one.case, one.packed) for one in built if one.case.text):
         let_stay(monkeypatch, packed, case.staying)
         said, drawn = learn_save_and_apply(packed, FAMILIES[case.family], folder)
-        most = 1e-4 if case.kind == STORAGE else 0.05
+        most = 1e-4 if case.kind == STORAGE else 0.2 if case.kind.endswith("a4") else 0.05
         assert said < most, case
         # What is held back comes with dynamic VRAM alone, which there is not on a CPU.
         assert drawn < most or case.lora == "held back", case

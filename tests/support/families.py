@@ -75,6 +75,12 @@ def supported(family: HostFamily) -> Any:
     return config
 
 
+def with_frames(family: HostFamily, latents: torch.Tensor) -> torch.Tensor:
+    """[batch, channels, h, w] as the family's own latents: a video's are of one frame."""
+    frames = supported(family).latent_format.latent_dimensions == 3
+    return latents.unsqueeze(2) if frames else latents
+
+
 def marks(family: HostFamily) -> dict[str, torch.Tensor]:
     """Weights by which the host tells v prediction."""
     found: dict[str, torch.Tensor] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .families import with_frames
 from .loaded import Loaded, executing, sampler_step
 from .small_families import HostFamily
 
@@ -87,8 +88,7 @@ def learn_save_and_apply(loaded: Loaded, family: HostFamily, folder: Path) -> tu
         applied = ApplyEmbedding.execute(loaded.clip, prompt, 1.0, word).args[0]
         said, meant = applied[0][0], trained[0]["cond"]
         applied = node_helpers.conditioning_set_values(applied, {"guidance": 1.0})
-        if family.frames:
-            noise, x0, predicted = (value.unsqueeze(2) for value in (noise, x0, predicted))
+        noise, x0, predicted = (with_frames(family, one) for one in (noise, x0, predicted))
         noisy, denoised = sampler_step(loaded.model, applied, noise, x0, sigma)
         ours = sampling.calculate_denoised(sigma.view(1), predicted, noisy)
         return (

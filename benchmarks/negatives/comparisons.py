@@ -5,12 +5,12 @@
         [--word-for "negative prompt"] [--vectors 4] [--drawn FOLDER]
 
 The model draws four pictures for each of other prompts than those measured, and a judge likes one
-of the four and dislikes another, where the two differ enough to be seen. A line of
-`comparisons.jsonl` is one word of one seed, counted as in `measure.py`, which has also made the
-lines without a word: which of the pictures drawn with it have what the judge dislikes, and which
-show all that their prompts ask for. Lines that are there already are not made again; those of other
-weights of the model are dropped. `--drawn` keeps what the model drew for the judge. At the end the
-tables in `README.md` are filled in.
+of the four and dislikes another, where the two differ enough to be seen (`tastes.py`). A line of
+`comparisons.jsonl` is one word of one seed: which of the pictures drawn with it the judge dislikes,
+which show all that their prompts ask for, and how far each is from the one without a word. A line
+with 0 pairs is of no word. Lines that are there already are not made again; those of other weights
+of the model are dropped. `--drawn` keeps what the model drew for the judge and without a word, and
+what was read there. At the end the tables in `README.md` are filled in.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
 import torch
-from measure import BATCH, OTHERS, badness, draw_all, is_right, limit, model
+from measure import BATCH, draw_all, model
 from report import COMPARED, fill_readme
 from results import read_rows
+from tastes import TASTES, Taste
 from textual_inversion.demo.estimator import Reading, read
 from textual_inversion.demo.evaluate import evaluation_prompts
-from textual_inversion.demo.world import PIXELS
+from textual_inversion.demo.world import PIXELS, Look
+from textual_inversion.trainer.data import pairs
 from textual_inversion.trainer.data.pictures import Picture, as_unlike
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.learning.chosen_objective import objective_of
@@ -42,11 +44,8 @@ from torch import Tensor
 DRAWS = 4
 """Pictures of a prompt that the judge chooses from."""
 
-PROMPTS = 120
-"""Prompts for the judge, the last of all."""
-
-SEEN: Mapping[str, float] = {"pale": 0.1, "ground": 0.3}
-"""How far apart two pictures are that the judge tells apart: in shade, in limits of unevenness."""
+FIRST, PROMPTS = 280, 240
+"""The first of the prompts for the judge, none of which is measured, and how many there are."""
 
 IN_PROMPT = ("prompt", "both")
 
@@ -57,10 +56,10 @@ class Job:
 
     Attributes:
         model: fingerprint of the weights of the tiny model.
-        defect: what the judge dislikes, `pale` or `ground`.
+        taste: of the judge, one of `TASTES`.
         count: pictures to draw.
         seed: of all chance.
-        pairs: that the judge gives at most.
+        pairs: that the judge gives at most; with 0, nothing is learned and no word drawn with.
         word_for: where the word stands, one of `WORD_FOR`.
         vectors: of the word.
         wrong: share of the pairs in which the judge takes one for the other.
@@ -68,7 +67,7 @@ class Job:
     """
 
     model: str
-    defect: str
+    taste: str
     count: int
     seed: int
     pairs: int
@@ -81,21 +80,36 @@ class Job:
 def run(job: Job, folder: Path) -> dict[str, Any]:
     """Learn the word, draw with it and look: a line of the results."""
     started = time.monotonic()
+    taste, found, words = TASTES[job.taste], {"found": 0, "steps": 0}, []
+    if job.pairs:
+        pictures, settings = rated(job, folder), settings_of(job)
+        *_, last = train(model(), pictures, settings)
+        words = objective_of(settings).hand_out(last.kept)
+        found = {"found": len(pictures) // 2, "steps": last.step}
+    row = asdict(job) | found | look(job, taste, words, folder)
+    if not taste.names_colour:
+        row["elsewhere"] = look(job, replace(taste, names_colour=True), words, folder)
+    return row | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def look(job: Job, taste: Taste, words: Sequence[Embedding], folder: Path) -> dict[str, Any]:
+    """What pictures show that are drawn with the words, and how far they are from the plain ones.
+
+    `change` is the mean difference of a picture's values, which are in 0..1.
+    """
     prompts, scenes = evaluation_prompts(job.count)
-    pictures, settings = rated(job, folder), settings_of(job)
-    *_, last = train(model(), pictures, settings)
-    words = objective_of(settings).hand_out(last.kept)
-    word = words[0] if job.word_for in IN_PROMPT else None
-    negative = None if job.word_for == "prompt" else words[-1]
-    drawn = draw_with(prompts, job, word, negative)
+    prompts = taste.asked(prompts, scenes)
+    plain = kept(
+        folder / f"{_kind(job, taste)}-plain-{job.count}.pt",
+        lambda: draw_all(prompts, job.seed, job.guidance),
+    )
+    drawn = draw_with(prompts, job, words) if words else plain
     seen = read(drawn)
-    bad = badness(job.defect, drawn, seen) > limit(job.defect)
-    return asdict(job) | {
-        "found": len(pictures) // 2,
-        "steps": last.step,
-        "bad": bad.nonzero().flatten().tolist(),
-        "right": is_right(seen, scenes).nonzero()[0].tolist(),
-        "seconds": round(time.monotonic() - started, 1),
+    change = (drawn - plain).abs().mean((1, 2, 3))
+    return {
+        "bad": taste.disliked(drawn, seen),
+        "right": taste.right(seen, scenes),
+        "change": [round(one, 4) for one in change.tolist()],
     }
 
 
@@ -112,27 +126,28 @@ def settings_of(job: Job) -> RatingSettings:
     )
 
 
-def draw_with(
-    prompts: list[str], job: Job, word: Embedding | None, negative: Embedding | None
-) -> Tensor:
-    """One picture for each prompt, with the word where it stands."""
+def draw_with(prompts: Sequence[str], job: Job, words: Sequence[Embedding]) -> Tensor:
+    """One picture for each prompt, with the words where they stand."""
+    word = words[0] if job.word_for in IN_PROMPT else None
+    negative = None if job.word_for == "prompt" else words[-1]
     texts = [f"{prompt}, [name]" for prompt in prompts] if word else prompts
     return draw_all(texts, job.seed, job.guidance, negative, word)
 
 
 def rated(job: Job, folder: Path) -> list[Picture]:
     """What the judge likes, and what it dislikes."""
-    prompts = evaluation_prompts(OTHERS)[0][-PROMPTS:]
+    taste = TASTES[job.taste]
+    prompts, scenes = evaluation_prompts(FIRST + PROMPTS)
+    prompts = taste.asked(prompts, scenes)[FIRST:]
     rng = np.random.default_rng([job.seed, 13])
     liked, disliked = [], []
     for at in range(0, PROMPTS, BATCH // DRAWS):
         if len(liked) >= job.pairs:
             break
         drawn, seen = own_pictures(prompts, at, job, folder)
-        worse = badness(job.defect, drawn, seen).view(-1, DRAWS)
+        worse = taste.dislike(drawn, seen).view(-1, DRAWS)
         for number, four in enumerate(worse):
-            apart = float(four.max() - four.min())
-            if apart < SEEN[job.defect] * (limit("ground") if job.defect == "ground" else 1):
+            if float(four.max() - four.min()) < taste.seen():
                 continue
             chosen = [int(four.argmin()), int(four.argmax())]
             if rng.random() < job.wrong:
@@ -144,22 +159,38 @@ def rated(job: Job, folder: Path) -> list[Picture]:
 
 
 def own_pictures(
-    prompts: list[str], at: int, job: Job, folder: Path
+    prompts: Sequence[str], at: int, job: Job, folder: Path
 ) -> tuple[Tensor, list[Reading]]:
     """`DRAWS` pictures of some prompts from a place on, drawn once and kept, and what they show."""
-    file = folder / f"{job.model[:12]}-{job.guidance:g}-{job.seed}-{at:03d}.pt"
+    batch = [prompt for prompt in prompts[at : at + BATCH // DRAWS] for _ in range(DRAWS)]
+    file = folder / f"{_kind(job, TASTES[job.taste])}-{at:03d}.pt"
+    drawn = kept(file, lambda: draw_all(batch, 1000 + job.seed, job.guidance, at=at * DRAWS))
+    notes = file.with_suffix(".json")
+    if not notes.exists():
+        notes.write_text(json.dumps([asdict(one) for one in read(drawn)], default=float))
+    said = json.loads(notes.read_text())
+    return drawn, [Reading(**one | {"look": Look(**one["look"])}) for one in said]
+
+
+def kept(file: Path, make: Callable[[], Tensor]) -> Tensor:
+    """Pictures of a file, made where it is not there."""
     if not file.exists():
-        batch = [prompt for prompt in prompts[at : at + BATCH // DRAWS] for _ in range(DRAWS)]
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(draw_all(batch, 1000 + job.seed, job.guidance, at=at * DRAWS).half(), file)
-    drawn = torch.load(file, weights_only=True).float()
-    return drawn, read(drawn)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(make().half(), file)
+    pictures: Tensor = torch.load(file, weights_only=True).float()
+    return pictures
+
+
+def _kind(job: Job, taste: Taste) -> str:
+    """Names files of pictures that are drawn alike."""
+    asked = "" if taste.names_colour else "-open"
+    return f"{job.model[:12]}-{job.guidance:g}-{job.seed}{asked}"
 
 
 def main() -> None:
     """Make the lines that are not there yet, one after the other, then fill the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--taste", dest="defect", choices=SEEN, default="pale")
+    parser.add_argument("--taste", choices=TASTES, default="pale")
     parser.add_argument("--count", type=int, default=80, help="pictures for each word and seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=24)
@@ -171,7 +202,10 @@ def main() -> None:
     options = parser.parse_args()
     shared = {f.name: getattr(options, f.name) for f in fields(Job) if hasattr(options, f.name)}
     weights = model().description["textual_inversion.model"]
-    wanted = [Job(model=weights, seed=seed, **shared) for seed in range(options.seeds)]
+    words = [Job(model=weights, seed=seed, **shared) for seed in range(options.seeds)]
+    usual = {"pairs": 0, "word_for": WORD_FOR[0], "vectors": 4, "wrong": 0.0}
+    wanted = dict.fromkeys([*(replace(job, **usual) for job in words), *words])
+    pairs.FEWEST = 1  # how few are enough is among the questions
     rows = [row for row in read_rows(COMPARED) if row["model"] == weights]
     names = [field.name for field in fields(Job)]
     done = {Job(**{name: row[name] for name in names}) for row in rows}
@@ -180,8 +214,8 @@ def main() -> None:
         rows.append(row)
         COMPARED.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
         print(
-            f"seed {job.seed}, {job.word_for}: {len(row['bad'])} of {job.count} "
-            f"{job.defect}, {len(row['right'])} right, {row['seconds']:.0f} s",
+            f"seed {job.seed}, {job.pairs} pairs, {job.word_for}: {len(row['bad'])} of {job.count} "
+            f"{job.taste}, {len(row['right'])} right, {row['seconds']:.0f} s",
             flush=True,
         )
     fill_readme()

@@ -63,61 +63,77 @@ def table(rows: Rows) -> str:
 
 
 def fill_readme() -> None:
-    """Put the table of `RESULTS` into the README."""
-    compared = read_rows(COMPARED)
-    without = read_rows(RESULTS)
-    fill(README, "\n\n".join(filter(None, [report(without), compared_report(compared, without)])))
+    """Put the tables of `RESULTS` and `COMPARED` into the README."""
+    parts = [report(read_rows(RESULTS)), compared_report(read_rows(COMPARED))]
+    fill(README, "\n\n".join(filter(None, parts)))
 
 
-def compared_report(rows: Rows, without: Rows) -> str:
-    """A table of words from comparisons for each taste: a line for each kind of word.
-
-    Args:
-        rows: of `comparisons.jsonl`.
-        without: of `results.jsonl`, for the pictures without a word.
-    """
+def compared_report(rows: Rows) -> str:
+    """A table of words from comparisons for each taste: a line for each kind of word."""
     parts = []
-    for defect in dict.fromkeys(row["defect"] for row in rows):
-        own = [row for row in rows if row["defect"] == defect]
-        plain = {
-            row["seed"]: row
-            for row in without
-            if row["negative"] == NONE
-            and all(row[key] == own[0][key] for key in ("defect", "count", "guidance", "model"))
-        }
-        lines = [
-            "| pairs | word for the | vectors | wrong clicks | seeds | steps | with the defect | "
-            "repaired : spoiled | all right | of those right without |",
-            f"|{' --- |' * 10}",
-        ]
-        kinds = dict.fromkeys(_kind(row) for row in own)
-        for kind in sorted(kinds):
-            same = [row for row in own if _kind(row) == kind and row["seed"] in plain]
-            pairs = [(row, plain[row["seed"]]) for row in same]
-            place, count, vectors, wrong = kind
-            cells = [
-                f"{count}",
-                place,
-                f"{vectors}",
-                f"{wrong:.0%}",
-                f"{len(same)}",
-                " ".join(f"{row['steps']}" for row in same),
-                _share([len(row["bad"]) / row["count"] for row in same]),
-                _repairs(pairs),
-                _share([len(row["right"]) / row["count"] for row in same]),
-                _share([_kept(row["right"], without["right"]) for row, without in pairs]),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+    for taste in dict.fromkeys(row["taste"] for row in rows):
+        own = [row for row in rows if row["taste"] == taste]
         first = own[0]
         parts.append(
-            f"From comparisons. Disliked: {defect}; {first['count']} pictures for each seed, "
-            f"guidance {first['guidance']:g}.\n\n" + "\n".join(lines)
+            f"From comparisons. Taste: {taste}; {first['count']} pictures for each seed, guidance "
+            f"{first['guidance']:g}.\n\n{compared_table(own)}"
         )
+        if "elsewhere" in first:
+            elsewhere = [row | row["elsewhere"] for row in own]
+            parts.append(
+                f"The same words, where prompts say otherwise.\n\n{compared_table(elsewhere)}"
+            )
     return "\n\n".join(parts)
 
 
-def _kind(row: Mapping[str, Any]) -> tuple[str, int, int, float]:
-    return row["word_for"], row["pairs"], row["vectors"], row["wrong"]
+def compared_table(rows: Rows) -> str:
+    """A line for each kind of word, and one for no word: means over the seeds, and the range.
+
+    Changed is the mean difference, in 0..1, of pictures that nobody disliked without a word.
+    """
+    plain = {row["seed"]: row for row in rows if not row["pairs"]}
+    lines = [
+        "| pairs | word for the | vectors | wrong clicks | seeds | steps | disliked | repaired : "
+        "spoiled | all right | of those right without | changed |",
+        f"|{' --- |' * 11}",
+    ]
+    for kind in sorted(dict.fromkeys(_kind(row) for row in rows)):
+        same = [row for row in rows if _kind(row) == kind and row["seed"] in plain]
+        pairs = [(row, plain[row["seed"]]) for row in same]
+        count, place, vectors, wrong = kind
+        with_word = [
+            place,
+            f"{vectors}",
+            f"{wrong:.0%}",
+            f"{len(same)}",
+            " ".join(f"{row['steps']}" for row in same),
+        ]
+        without = ["none", "", "", f"{len(same)}", ""]
+        cells = [
+            _found(count, same),
+            *(with_word if count else without),
+            _share([len(row["bad"]) / row["count"] for row in same]),
+            _repairs(pairs) if count else "",
+            _share([len(row["right"]) / row["count"] for row in same]),
+            _share([_kept(row["right"], before["right"]) for row, before in pairs]),
+            f"{statistics.mean(_change(*both) for both in pairs):.3f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[int, str, int, float]:
+    return row["pairs"], row["word_for"], row["vectors"], row["wrong"]
+
+
+def _found(count: int, rows: Rows) -> str:
+    fewest = min(row["found"] for row in rows)
+    return f"{count}" if fewest == count else f"{count} ({fewest} found)"
+
+
+def _change(row: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """The mean change of the pictures that were fine before."""
+    return statistics.mean(c for i, c in enumerate(row["change"]) if i not in {*before["bad"]})
 
 
 def _order(negative: str) -> tuple[int, str]:

@@ -29,7 +29,7 @@ import torch
 from measure import BATCH, draw_all, model
 from report import COMPARED, fill_readme
 from results import read_rows
-from tastes import TASTES, Taste
+from tastes import TASTES
 from textual_inversion.demo.estimator import Reading, read
 from textual_inversion.demo.evaluate import evaluation_prompts
 from textual_inversion.demo.world import PIXELS, Look
@@ -46,6 +46,9 @@ DRAWS = 4
 
 FIRST, PROMPTS = 280, 240
 """The first of the prompts for the judge, none of which is measured, and how many there are."""
+
+LESS_GUIDANCE = 0.625
+"""Guidance in training, as a share of that in drawing: what the settings advise."""
 
 IN_PROMPT = ("prompt", "both")
 
@@ -80,27 +83,26 @@ class Job:
 def run(job: Job, folder: Path) -> dict[str, Any]:
     """Learn the word, draw with it and look: a line of the results."""
     started = time.monotonic()
-    taste, found, words = TASTES[job.taste], {"found": 0, "steps": 0}, []
+    found: dict[str, Any] = {"found": 0, "steps": 0}
+    words: Sequence[Embedding] = ()
     if job.pairs:
         pictures, settings = rated(job, folder), settings_of(job)
         *_, last = train(model(), pictures, settings)
         words = objective_of(settings).hand_out(last.kept)
         found = {"found": len(pictures) // 2, "steps": last.step}
-    row = asdict(job) | found | look(job, taste, words, folder)
-    if not taste.names_colour:
-        row["elsewhere"] = look(job, replace(taste, names_colour=True), words, folder)
+    row = asdict(job) | found | look(job, words, folder)
     return row | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def look(job: Job, taste: Taste, words: Sequence[Embedding], folder: Path) -> dict[str, Any]:
+def look(job: Job, words: Sequence[Embedding], folder: Path) -> dict[str, Any]:
     """What pictures show that are drawn with the words, and how far they are from the plain ones.
 
     `change` is the mean difference of a picture's values, which are in 0..1.
     """
+    taste = TASTES[job.taste]
     prompts, scenes = evaluation_prompts(job.count)
-    prompts = taste.asked(prompts, scenes)
     plain = kept(
-        folder / f"{_kind(job, taste)}-plain-{job.count}.pt",
+        folder / f"{_kind(job)}-plain-{job.count}.pt",
         lambda: draw_all(prompts, job.seed, job.guidance),
     )
     drawn = draw_with(prompts, job, words) if words else plain
@@ -119,7 +121,7 @@ def settings_of(job: Job) -> RatingSettings:
         name="taste",
         word_for=job.word_for,
         num_vectors=job.vectors,
-        guidance=job.guidance,
+        guidance=LESS_GUIDANCE * job.guidance,
         resolution=PIXELS,
         previews=0,
         seed=job.seed,
@@ -137,8 +139,7 @@ def draw_with(prompts: Sequence[str], job: Job, words: Sequence[Embedding]) -> T
 def rated(job: Job, folder: Path) -> list[Picture]:
     """What the judge likes, and what it dislikes."""
     taste = TASTES[job.taste]
-    prompts, scenes = evaluation_prompts(FIRST + PROMPTS)
-    prompts = taste.asked(prompts, scenes)[FIRST:]
+    prompts = evaluation_prompts(FIRST + PROMPTS)[0][FIRST:]
     rng = np.random.default_rng([job.seed, 13])
     liked, disliked = [], []
     for at in range(0, PROMPTS, BATCH // DRAWS):
@@ -163,7 +164,7 @@ def own_pictures(
 ) -> tuple[Tensor, list[Reading]]:
     """`DRAWS` pictures of some prompts from a place on, drawn once and kept, and what they show."""
     batch = [prompt for prompt in prompts[at : at + BATCH // DRAWS] for _ in range(DRAWS)]
-    file = folder / f"{_kind(job, TASTES[job.taste])}-{at:03d}.pt"
+    file = folder / f"{_kind(job)}-{at:03d}.pt"
     drawn = kept(file, lambda: draw_all(batch, 1000 + job.seed, job.guidance, at=at * DRAWS))
     notes = file.with_suffix(".json")
     if not notes.exists():
@@ -181,10 +182,9 @@ def kept(file: Path, make: Callable[[], Tensor]) -> Tensor:
     return pictures
 
 
-def _kind(job: Job, taste: Taste) -> str:
+def _kind(job: Job) -> str:
     """Names files of pictures that are drawn alike."""
-    asked = "" if taste.names_colour else "-open"
-    return f"{job.model[:12]}-{job.guidance:g}-{job.seed}{asked}"
+    return f"{job.model[:12]}-{job.guidance:g}-{job.seed}"
 
 
 def main() -> None:

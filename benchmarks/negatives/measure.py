@@ -221,12 +221,12 @@ def unevenness(pictures: Tensor) -> Tensor:
     return away.sort(dim=1).values[:, : away.shape[1] // 2].mean(1)
 
 
-def is_right(seen: Sequence[Reading], scenes: Sequence[Scene], colour: bool = True) -> np.ndarray:
-    """Which pictures show the shape, ground and place that were asked for, and the colour."""
+def is_right(seen: Sequence[Reading], scenes: Sequence[Scene]) -> np.ndarray:
+    """Which pictures show the shape, colour, ground and place that were asked for."""
     return np.array(
         [
             said.look.shape == scene.look.shape
-            and (not colour or colour_name(said.look.hue) == colour_name(scene.look.hue))
+            and colour_name(said.look.hue) == colour_name(scene.look.hue)
             and said.background == scene.background
             and said.place == scene.place
             for said, scene in zip(seen, scenes, strict=True)

@@ -75,14 +75,9 @@ def compared_report(rows: Rows) -> str:
         own = [row for row in rows if row["taste"] == taste]
         first = own[0]
         parts.append(
-            f"From comparisons. Taste: {taste}; {first['count']} pictures for each seed, guidance "
-            f"{first['guidance']:g}.\n\n{compared_table(own)}"
+            f"From comparisons. Taste: {taste}; {first['count']} pictures for each seed, drawn at "
+            f"guidance {first['guidance']:g}.\n\n{compared_table(own)}"
         )
-        if "elsewhere" in first:
-            elsewhere = [row | row["elsewhere"] for row in own]
-            parts.append(
-                f"The same words, where prompts say otherwise.\n\n{compared_table(elsewhere)}"
-            )
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What a judge of the tiny world likes, and what it asks for to find out whether it gets more."""
+"""Tastes of the judge in the tiny world."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from measure import badness, is_right, limit
 from textual_inversion.demo.estimator import Reading
-from textual_inversion.demo.world import Scene, colour_name
+from textual_inversion.demo.world import SIZES, Scene
 from torch import Tensor
 
-LIKED_COLOUR = "blue"
-
 Judged: TypeAlias = Callable[[Tensor, Sequence[Reading]], Tensor]
+
+OPEN_SIZE = "medium"
+"""The size that prompts do not name."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,18 @@ class Taste:
     """A taste.
 
     Attributes:
-        dislikes: what, in a word or two.
-        dislike: pictures and what they show -> how far each is disliked, [pictures].
+        dislikes: what, in words.
+        dislike: pictures and what they show -> how much each is disliked, [pictures].
         limit: from where on a picture counts as disliked.
         seen: from where on the judge tells two pictures apart.
-        names_colour: whether prompts name the colour of their object.
+        sizes: whether prompts are followed only where an object has the size that they name.
     """
 
     dislikes: str
     dislike: Judged
     limit: Callable[[], float]
     seen: Callable[[], float]
-    names_colour: bool = True
-
-    def asked(self, prompts: Sequence[str], scenes: Sequence[Scene]) -> list[str]:
-        """Prompts that leave open what the taste is about."""
-        if self.names_colour:
-            return list(prompts)
-        names = [f"{colour_name(scene.look.hue)} " for scene in scenes]
-        return [prompt.replace(name, "", 1) for prompt, name in zip(prompts, names, strict=True)]
+    sizes: bool = False
 
     def disliked(self, pictures: Tensor, seen: Sequence[Reading]) -> list[int]:
         """The places of the pictures that count as disliked."""
@@ -49,22 +44,31 @@ class Taste:
 
     def right(self, seen: Sequence[Reading], scenes: Sequence[Scene]) -> list[int]:
         """The places of the pictures that show all that their prompts ask for."""
-        found = is_right(seen, scenes, colour=self.names_colour)
+        found = is_right(seen, scenes)
+        if self.sizes:
+            pairs = zip(seen, scenes, strict=True)
+            found &= np.array([scene.size in (OPEN_SIZE, said.size) for said, scene in pairs])
         return [int(place) for place in found.nonzero()[0]]
 
 
-def _other_colour(pictures: Tensor, seen: Sequence[Reading]) -> Tensor:
-    others = [colour_name(said.look.hue) != LIKED_COLOUR for said in seen]
-    return torch.tensor(others).float()
+def _smallness(pictures: Tensor, seen: Sequence[Reading]) -> Tensor:
+    return torch.tensor([-said.radius for said in seen])
+
+
+def _large() -> float:
+    """The radius between things of the size that is not named and large ones."""
+    return (sum(SIZES[OPEN_SIZE]) + sum(SIZES["large"])) / 4
 
 
 TASTES: Mapping[str, Taste] = {
-    "pale": Taste("pale", lambda *both: badness("pale", *both), lambda: limit("pale"), lambda: 0.1),
+    "pale": Taste(
+        "pale objects", lambda *both: badness("pale", *both), lambda: limit("pale"), lambda: 0.1
+    ),
     "ground": Taste(
         "uneven grounds",
         lambda *both: badness("ground", *both),
         lambda: limit("ground"),
         lambda: 0.3 * limit("ground"),
     ),
-    "blue": Taste(f"any colour but {LIKED_COLOUR}", _other_colour, lambda: 0.5, lambda: 0.5, False),
+    "large": Taste("what is not large", _smallness, lambda: -_large(), lambda: 1.0, sizes=True),
 }

@@ -126,6 +126,23 @@ def test_a_word_for_negative_prompts_starts_where_nothing_changes(sd1: TinyParts
     assert moved.max() < 1e-8
 
 
+def test_a_word_learned_for_less_guidance_does_more_when_drawn_with_more(sd1: TinyParts) -> None:
+    """Why training takes less guidance than drawing: what the word adds grows with s - 1."""
+    model, rows = sd1.model(), sd1.vectors(2)
+    with torch.no_grad():
+        learned, drawn = (
+            comparison(
+                model,
+                batch(),
+                TokenizedPrompts(model, 2),
+                rows,
+                objective_of(RatingSettings(guidance=guidance)),
+            )[1].sqrt()
+            for guidance in (2.5, 4.0)
+        )
+    torch.testing.assert_close(drawn, 2 * learned, rtol=1e-3, atol=0.0)
+
+
 # On the toy, a prompt means a colour. Liked pictures are a little redder than what their prompts
 # mean, disliked ones as much less red; a shift that is nothing to taste differs from pair to pair.
 

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
+from torch import Tensor
 
 from ..trainer.runs.ratings import DISLIKED, LIKED, SKIPPED
-from .estimator import Pictures, read
+from .estimator import read
 
-APART = 0.1
-"""How much paler one of two pictures must be for the judge to see it; shades are from 0 to 1."""
+DECIDED = 0.4
+"""Share of the pictures of a prompt that is liked, and that is disliked."""
 
 
-def judged(pictures: Pictures, prompts: Sequence[str]) -> list[str]:
+def judged(pictures: Sequence[Tensor], prompts: Sequence[str]) -> list[str]:
     """What the judge says of each picture: one of `RATINGS`.
 
-    Of each prompt, the deepest picture is held against the palest, the second deepest against the
-    second palest, and so on; what looks alike is skipped.
+    Of each prompt, the deepest pictures are liked and the palest disliked; what lies between is
+    skipped.
 
     Args:
-        pictures: height x width x RGB in 0..1 each.
+        pictures: float32 [height, width, 3] in 0..1 each.
         prompts: that they were drawn with.
     """
-    if not prompts:
-        return []
-    shades = np.array([reading.look.shade for reading in read(pictures)])
+    shades = [read(picture)[0].look.shade for picture in pictures]
     said = [SKIPPED] * len(prompts)
     for prompt in set(prompts):
         places = [place for place, other in enumerate(prompts) if other == prompt]
         places.sort(key=lambda place: shades[place])
-        for deep, pale in zip(places, reversed(places), strict=True):
-            if shades[pale] - shades[deep] >= APART:
-                said[deep], said[pale] = LIKED, DISLIKED
+        count = int(DECIDED * len(places))
+        for deep, pale in zip(places[:count], places[::-1][:count], strict=True):
+            said[deep], said[pale] = LIKED, DISLIKED
     return said

@@ -206,6 +206,17 @@ def test_what_ratings_cannot_teach_is_told_on_the_node(
     assert result.error.node_id == trained.id
 
 
+def test_no_other_node_writes_the_second_word(host: Host, sd1_checkpoint: Path) -> None:
+    for key, rating in zip(kept(host, "second", 30, 40), ("liked", "disliked"), strict=True):
+        rate(host, "second", key, rating)
+    graph = Graph()
+    loaded, model = load(graph, "second"), checkpoint(graph, host.add_checkpoint(sd1_checkpoint))
+    train_ratings(graph, model, loaded, name="second", word_for="both")
+    train(graph, model, loaded[0], name="second-neg")
+    with pytest.raises(GraphFailedError, match="The name “second-neg” is also given to"):
+        host.run(graph)
+
+
 def drawn_and_rated(host: Host, name: str, file: str, steps: int = 1) -> None:
     """As a user does it: some pictures of one prompt, half of them liked."""
     graph = Graph()

@@ -10,7 +10,7 @@ import { addStepGrid } from "./step_grid.js";
 import { orderTemplates } from "./templates.js";
 import { addTrainingPanel, announce, catchUp } from "./training_panel.js";
 
-const TRAIN = ["TextualInversionTrain", "TextualInversionTrainNegative"];
+const TRAIN = ["TextualInversionTrain", "TextualInversionTrainNegative", "TextualInversionTrainRatings"];
 const CHOOSE = "TextualInversionChoose";
 
 // At once, not in setup: the page warns of messages that nobody listens to.

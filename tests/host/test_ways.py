@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import families
 from support.families import build
-from support.loaded import Loaded
+from support.loaded import Loaded, executing
 from support.short_runs import draw, learn, predicted_as_sampled
 from support.small_families import FAMILIES
 
@@ -335,6 +335,31 @@ def _is_learned(loaded: Loaded, whole: Loaded) -> None:
         moves.append(torch.cat([(learned[k] - start[k]).flatten() for k in start]))
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
     assert torch.equal(draw(loaded), before)
+
+
+@pytest.mark.parametrize("word_for", ["prompt", "negative prompt"])
+def test_ratings_teach_a_family_without_a_path_of_its_own(flux: Loaded, word_for: str) -> None:
+    """Pairs through the host's VAE and both predictions; both objectives move the word."""
+    from textual_inversion.nodes.host.model import HostModel
+    from textual_inversion.trainer.data.pairs import FEWEST
+    from textual_inversion.trainer.data.pictures import Picture, as_unlike
+    from textual_inversion.trainer.learning.loop import train
+    from textual_inversion.trainer.settings import RatingSettings
+
+    settings = RatingSettings(
+        name="taste", word_for=word_for, num_vectors=2, steps=2, batch_size=1, resolution=64,
+        evaluations=1, preview_every=0,
+    )  # fmt: skip
+    shown = [Picture(torch.full((64, 64, 3), i / 99), "a cat") for i in range(2 * FEWEST)]
+    pictures = [*shown[::2], *map(as_unlike, shown[1::2])]
+    before = draw(flux)
+    with executing(), HostModel(flux.model, flux.clip, flux.vae, resolution=64) as model:
+        *_, last = train(model, pictures, settings)
+    assert last.ranked is not None
+    for key, vectors in last.kept.vectors.items():
+        assert vectors.isfinite().all()
+        assert not torch.equal(vectors, last.initial.vectors[key])
+    assert torch.equal(draw(flux), before)
 
 
 def test_loras_on_both(sd1: Loaded) -> None:

@@ -25,6 +25,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "TextualInversionTrainNegative": {
         "steps": 3, "evaluations": 1, "previews": 1, "overwrite": True,
     },
+    "TextualInversionTrainRatings": {
+        "steps": 3, "evaluations": 1, "previews": 1, "overwrite": True,
+    },
     "KSampler": {"steps": 2},
 }  # fmt: skip
 """Values with which a template runs in seconds."""

@@ -93,7 +93,7 @@ class FromBadPictures(Word):
         return [
             "Bad pictures alone teach a glaring fault; on a faint one nothing was gained. If the "
             "model drew both bad and good pictures of the same prompts, compare them: "
-            "textual-inversion train-ratings learns from such pairs."
+            "Train from Ratings (textual-inversion train-ratings) learns from such pairs."
         ]
 
     def preview_prompts(

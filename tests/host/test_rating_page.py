@@ -215,7 +215,9 @@ GRAPH = """name => {
         return node;
     };
     const set = (node, values) => {
-        for (const widget of node.widgets) if (widget.name in values) widget.value = values[widget.name];
+        for (const widget of node.widgets) {
+            if (widget.name in values) widget.value = values[widget.name];
+        }
     };
     const input = (name) => rate.inputs.findIndex((one) => one.name === name);
     const images = add("EmptyImage"), text = add("PrimitiveString");

@@ -11,7 +11,7 @@ import { addStepGrid } from "./step_grid.js";
 import { orderTemplates } from "./templates.js";
 import { addTrainingPanel, announce, catchUp } from "./training_panel.js";
 
-const TRAIN = ["TextualInversionTrain", "TextualInversionTrainNegative"];
+const TRAIN = ["TextualInversionTrain", "TextualInversionTrainNegative", "TextualInversionTrainRatings"];
 const CHOOSE = "TextualInversionChoose";
 const RATE = "TextualInversionRate";
 

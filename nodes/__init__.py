@@ -38,6 +38,9 @@ _APPLYING = PROMPTS | LIBRARY | MESSAGES
 NODES: Sequence[Offered] = (
     Offered("train", "TrainTextualInversion", "Train Textual Inversion", _TRAINING),
     Offered("train_negative", "TrainNegativeEmbedding", "Train Negative Embedding", _TRAINING),
+    Offered("train_ratings", "TrainFromRatings", "Train from Ratings", _TRAINING),
+    Offered("rate", "RatePictures", "Rate Pictures", TRAINING),
+    Offered("rate", "LoadRatings", "Load Ratings", TRAINING),
     Offered("files", "SaveEmbedding", "Save Embedding", LIBRARY),
     Offered("files", "LoadEmbedding", "Load Embedding", LIBRARY),
     Offered("apply", "ApplyEmbedding", "Apply Embedding", _APPLYING),
@@ -48,6 +51,7 @@ NODES: Sequence[Offered] = (
     Offered("choose", "ChooseTrainingStep", "Choose Training Step", TRAINING),
     Offered("demo", "LoadTinyDemoModel", "Load Tiny Demo Model", DEMO_MODEL),
     Offered("demo", "DemoPictures", "Demo Pictures", DEMO_MODEL),
+    Offered("demo", "DemoJudge", "Demo Judge", DEMO_MODEL | TRAINING),
 )
 """All nodes, in the order of use."""
 

@@ -8,10 +8,15 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..demo.concepts import CONCEPTS
+from ..demo.judge import judged
 from ..demo.lesson import captioned_pictures
 from ..demo.world import PIXELS
+from ..trainer.data.decoding import read_pixels
+from ..trainer.data.pictures import in_floats
+from ..trainer.runs.ratings import WAITING
 from .host.demo_model import build
 from .inputs import CATEGORY, found_as
+from .page.ratings import ratings_of
 
 DEMO_CATEGORY = f"{CATEGORY}/demo"
 
@@ -101,3 +106,40 @@ class DemoPictures(io.ComfyNode):
         images = [torch.from_numpy(p.astype(np.float32))[None] for p in pictures]
         shown = ui.PreviewImage(torch.cat(images))
         return io.NodeOutput(images, captions, CONCEPTS[concept].class_words, ui=shown)
+
+
+class DemoJudge(io.ComfyNode):
+    """A user who has clicked: rates the pictures of a folder that wait."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="TextualInversionDemoJudge",
+            display_name="Demo Judge",
+            category=DEMO_CATEGORY,
+            **found_as("textual inversion demo", "rate pictures", "taste"),
+            description="Rates the pictures of the tiny demo model in your place: it likes deep "
+            "colours and dislikes pale ones. What you have rated yourself stays as it is.",
+            inputs=[
+                io.String.Input(
+                    "ratings",
+                    force_input=True,
+                    tooltip="The name from Rate Pictures, whose pictures it rates.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="name", tooltip="The same name, for Load Ratings."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, ratings: str) -> io.NodeOutput:
+        """Rate what waits."""
+        folder = ratings_of(ratings)
+        waiting = [one for one in folder.all() if one.rating == WAITING]
+        pictures = [in_floats(read_pixels(folder.picture_file(one.key))) for one in waiting]
+        said = judged(pictures, [one.prompt for one in waiting])
+        for one, rating in zip(waiting, said, strict=True):
+            folder.rate(one.key, rating)
+        return io.NodeOutput(ratings)

@@ -48,5 +48,5 @@ def _written(node: Mapping[str, Any], own: str) -> Iterator[str]:
     if trains or saves:
         with suppress(InputError):  # A name that cannot be one is refused there.
             yield new_name(name)
-            if trains and inputs.get("objective") == "pair":
+            if (trains and inputs.get("objective") == "pair") or inputs.get("word_for") == "both":
                 yield f"{new_name(name)}{PAIR_SUFFIX}"

@@ -11,7 +11,13 @@ from comfy_api.latest import io
 
 from ..trainer.embeddings.names import new_name
 from ..trainer.errors import InputError
-from ..trainer.settings import Choice, NegativeSettings, Settings, described_fields
+from ..trainer.settings import (
+    Choice,
+    NegativeSettings,
+    RatingSettings,
+    Settings,
+    described_fields,
+)
 
 CATEGORY = "textual inversion"
 
@@ -25,6 +31,7 @@ LossMapSocket = io.Custom("LOSS_MAP")
 TRAINING_NODES: Mapping[str, type[Settings]] = {
     "TextualInversionTrain": Settings,
     "TextualInversionTrainNegative": NegativeSettings,
+    "TextualInversionTrainRatings": RatingSettings,
 }
 """The nodes that train, by their ids, and the kind of their settings."""
 

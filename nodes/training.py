@@ -15,7 +15,7 @@ from ..trainer.embeddings.embedding import Embedding
 from ..trainer.errors import InputError
 from ..trainer.files.whole_files import try_folder
 from ..trainer.learning.chosen_objective import objective_of
-from ..trainer.presets import with_preset
+from ..trainer.presets import NONE, with_preset
 from ..trainer.runs.live import LiveRun
 from ..trainer.runs.previews import draw_previews, preview_grid
 from ..trainer.runs.run import open_run
@@ -64,17 +64,19 @@ def train_in_host(
     images: list[Tensor],
     save: list[bool],
     overwrite: list[bool],
-    preset: list[str],
+    preset: Sequence[str] = (NONE,),
     captions: list[str] | None = None,
     masks: list[Tensor] | None = None,
     start_from: list[Embedding] | None = None,
     unlike_images: list[Tensor] | None = None,
+    unlike_captions: list[str] | None = None,
     **values: list[Any],
 ) -> Done:
     """Train, draw previews and save, as all nodes that train do.
 
-    The keywords are the inputs of `training_inputs`, each as the list that the host gives. The kind
-    of settings says what is learned. What was learned survives an interrupt or an error.
+    The keywords are the inputs of `training_inputs`, each as the list that the host gives, and
+    captions of `unlike_images`. The kind of settings says what is learned. What was learned
+    survives an interrupt or an error.
 
     Raises:
         InputError: something cannot be used; before any time is spent.
@@ -105,7 +107,7 @@ def train_in_host(
             model[0],
             clip[0],
             vae[0],
-            batch_size=settings.batch_size * objective.words,
+            batch_size=settings.batch_pictures * objective.words,
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
             memory=settings.memory_bytes,
@@ -114,7 +116,7 @@ def train_in_host(
     ):
         pictures = [
             *to_pictures(images, captions, masks),
-            *(as_unlike(p) for p in to_pictures(unlike_images or [])),
+            *map(as_unlike, to_pictures(unlike_images or [], unlike_captions)),
         ]
         start = start_from[0] if start_from else None
         if known:

@@ -14,7 +14,7 @@ HIDDEN = [io.Hidden.unique_id, io.Hidden.extra_pnginfo, io.Hidden.prompt]
 
 
 def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list[io.Input]:
-    """The inputs of a node that trains.
+    """The inputs of a node that trains on pictures.
 
     Args:
         kind: of its settings.
@@ -22,29 +22,12 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
         captions: tooltip of their captions.
     """
     return [
-        io.Model.Input(
-            "model", tooltip="The model to train with, including any LoRAs applied to it."
-        ),
-        io.Clip.Input("clip", tooltip="The model's text encoder, including clip skip."),
-        io.Vae.Input("vae", tooltip="The model's VAE."),
+        *model_inputs(),
         io.Image.Input(
             "images",
             tooltip=images,
         ),
-        *setting_inputs(kind, "front"),
-        io.Boolean.Input(
-            "save",
-            default=True,
-            tooltip="Save the finished word to the embeddings folder, where every prompt can use "
-            "it. Off: it exists only in this graph until Save Embedding writes it.",
-        ),
-        io.Boolean.Input(
-            "overwrite",
-            default=False,
-            tooltip="Replace an existing embedding of the same name. Off: one learned from the "
-            "same pictures with the same settings is used; any other is refused before training "
-            "starts.",
-        ),
+        *everyday_inputs(kind),
         *setting_inputs(kind, "middle"),
         io.Combo.Input("preset", options=[NONE, *PRESETS], default=NONE, tooltip=PRESET_HELP),
         *setting_inputs(kind, "end"),
@@ -60,12 +43,7 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             tooltip="Learn only where the mask is white; one per picture. Load Image outputs "
             "transparent areas as white: put Invert Mask after it.",
         ),
-        EmbeddingSocket.Input(
-            "start_from",
-            optional=True,
-            tooltip="Continue from this word instead of init_words; it keeps its number of "
-            "vectors.",
-        ),
+        start_input(),
         io.Image.Input(
             "unlike_images",
             optional=True,
@@ -74,6 +52,46 @@ def training_inputs(kind: type[Settings], *, images: str, captions: str) -> list
             "learned.",
         ),
     ]
+
+
+def model_inputs() -> list[io.Input]:
+    """The model to train with."""
+    return [
+        io.Model.Input(
+            "model", tooltip="The model to train with, including any LoRAs applied to it."
+        ),
+        io.Clip.Input("clip", tooltip="The model's text encoder, including clip skip."),
+        io.Vae.Input("vae", tooltip="The model's VAE."),
+    ]
+
+
+def everyday_inputs(kind: type[Settings]) -> list[io.Input]:
+    """The settings that a user meets first, and what becomes of the word."""
+    return [
+        *setting_inputs(kind, "front"),
+        io.Boolean.Input(
+            "save",
+            default=True,
+            tooltip="Save the finished word to the embeddings folder, where every prompt can use "
+            "it. Off: it exists only in this graph until Save Embedding writes it.",
+        ),
+        io.Boolean.Input(
+            "overwrite",
+            default=False,
+            tooltip="Replace an existing embedding of the same name. Off: one learned from the "
+            "same pictures with the same settings is used; any other is refused before training "
+            "starts.",
+        ),
+    ]
+
+
+def start_input() -> io.Input:
+    """A word to go on from."""
+    return EmbeddingSocket.Input(
+        "start_from",
+        optional=True,
+        tooltip="Continue from this word instead of init_words; it keeps its number of vectors.",
+    )
 
 
 def loss_output() -> io.Output:

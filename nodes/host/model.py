@@ -37,7 +37,7 @@ from .memory import capacity, weights_of, withheld
 from .places import WORD, Placeholders, as_host_prompt, resolving
 from .prediction import Network
 from .text_encoders import text_encoders
-from .weights import HostWeights
+from .weights import HostWeights, compute_dtype_of
 
 
 class HostModel:
@@ -87,8 +87,7 @@ class HostModel:
         self._has_frames = self._network.has_frames
         self.parameterization: Parameterization = self._network.parameterization
         self.schedule = self._network.schedule
-        cast = model.get_model_object("manual_cast_dtype")
-        self.compute_dtype: torch.dtype = cast or self._base.get_dtype()
+        self.compute_dtype = compute_dtype_of(model)
         self.device: torch.device = model.load_device
         side = resolution // getattr(latent_format, "spacial_downscale_ratio", 8)
         shape = [1, self._channels, *([1] if self._has_frames else []), side, side]

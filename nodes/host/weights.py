@@ -215,6 +215,12 @@ def format_of(part: nn.Module, name: str, weight: Tensor) -> torch.dtype:
     return getattr(part, f"{name}_comfy_model_dtype", None) or weight.dtype
 
 
+def compute_dtype_of(model: Any) -> torch.dtype:
+    """The number format in which the host's MODEL computes."""
+    dtype: torch.dtype = model.get_model_object("manual_cast_dtype") or model.model.get_dtype()
+    return dtype
+
+
 def wider(one: torch.dtype, other: torch.dtype) -> torch.dtype:
     """The number format of more bits; the first, if both have as many."""
     return other if other.itemsize > one.itemsize else one

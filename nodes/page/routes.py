@@ -11,6 +11,9 @@ All below `/textual_inversion` (and, as for every route of the host, below `/api
     POST /run                       {"id": ID, "action": "stop" | "sample" | "save"}
     GET  /embeddings                the embeddings folder, see `cards.cards`
     GET  /embeddings/preview?file=F a small picture of one, JPEG
+    GET  /ratings?name=NAME         the rated pictures of this name, see `ratings.described`
+    GET  /ratings/picture?name=NAME&key=KEY  one of them, PNG
+    POST /ratings                   {"name": NAME, "key": KEY, "rating": RATING}; the same as GET
 
 Files are named by ids that are looked up, never by paths. Answers are JSON or pictures, and a
 refusal is a sentence in `{"error": …}`. Whose requests are answered is the host's to say, for these
@@ -23,6 +26,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -30,16 +34,21 @@ from aiohttp import web
 from ...trainer.errors import InputError
 from ...trainer.presets import NONE, with_preset
 from ...trainer.runs.live import ACTIONS, describe
+from ...trainer.runs.ratings import RATINGS
 from ...trainer.runs.run_folder import find_run, list_runs
 from ...trainer.runs.run_inputs import find_alike
 from ..host import library
 from ..inputs import TRAINING_NODES
 from .cards import cards
 from .one_reader import OneReader
+from .ratings import described, ratings_of
 from .runs import RUNS, runs_folder
 
 ROOT = "/textual_inversion"
 LARGEST_PICTURE = 8 * 1024 * 1024
+LARGEST_RATED = 64 * 1024 * 1024
+"""Bytes: of a picture of a run, which is made small, and of one to be rated, which is not."""
+
 HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,23 +67,30 @@ def add_routes(routes: web.RouteTableDef) -> None:
     routes.post(f"{ROOT}/run/alike")(_alike)
     routes.get(f"{ROOT}/embeddings")(_embeddings)
     routes.get(f"{ROOT}/embeddings/preview")(_answering(_embedding_preview))
+    routes.get(f"{ROOT}/ratings")(_answering(_ratings))
+    routes.get(f"{ROOT}/ratings/picture")(_answering(_rated_picture))
+    routes.post(f"{ROOT}/ratings")(_rate)
 
 
 def _answering(answer: Callable[[Mapping[str, str]], bytes]) -> Handler:
-    """A handler that reads files in a thread, so that the server goes on meanwhile."""
+    """A handler of what is asked for in an address."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        try:
-            content = await loop.run_in_executor(_FILES, answer, request.query)
-        except InputError as error:
-            return _refusal(404, str(error))
-        except OSError as error:
-            # What was listed a moment ago can be gone, or locked by another program.
-            return _refusal(404, f"This cannot be read ({error.strerror}).")
-        return _found(content)
+        return await _answered(answer, request.query)
 
     return handle
+
+
+async def _answered(answer: Callable[..., bytes], *asked: Any) -> web.StreamResponse:
+    """What a function answers that reads files: in a thread, so that the server goes on."""
+    try:
+        content = await asyncio.get_running_loop().run_in_executor(_FILES, answer, *asked)
+    except InputError as error:
+        return _refusal(404, str(error))
+    except OSError as error:
+        # What was listed a moment ago can be gone, or locked by another program.
+        return _refusal(404, f"This cannot be read ({error.strerror}).")
+    return _found(content)
 
 
 async def _embeddings(request: web.Request) -> web.StreamResponse:
@@ -104,10 +120,7 @@ def _run_preview(query: Mapping[str, str]) -> bytes:
         )
     if not is_there or path.stat().st_size > LARGEST_PICTURE:
         raise InputError(f"The run “{folder.id}” has no picture {which}.")
-    content = path.read_bytes()
-    if not content.startswith(b"\x89PNG"):
-        raise InputError(f"The picture {which} is damaged.")
-    return content
+    return _png(path, which)
 
 
 def _embedding_preview(query: Mapping[str, str]) -> bytes:
@@ -115,6 +128,32 @@ def _embedding_preview(query: Mapping[str, str]) -> bytes:
     if picture is None:
         raise InputError("This embedding has no picture.")
     return picture
+
+
+def _ratings(query: Mapping[str, str]) -> bytes:
+    return _json(described(query.get("name", "")))
+
+
+def _rated_picture(query: Mapping[str, str]) -> bytes:
+    folder, key = ratings_of(query.get("name", "")), query.get("key", "")
+    path = folder.picture_file(key)
+    if folder.find(key) is None or path.stat().st_size > LARGEST_RATED:
+        raise InputError(f"The ratings “{folder.path.name}” have no picture “{key[:16]}”.")
+    return _png(path, f"“{key}”")
+
+
+async def _rate(request: web.Request) -> web.StreamResponse:
+    asked = await _posted(request, "name", "key", "rating")
+    if isinstance(asked, web.Response):
+        return asked
+    if not all(isinstance(text, str) for text in asked) or asked[-1] not in RATINGS:
+        return _refusal(400, f"The rating must be one of {', '.join(RATINGS[1:])}, or empty.")
+    return await _answered(_rated, *asked)
+
+
+def _rated(name: str, key: str, rating: str) -> bytes:
+    ratings_of(name).rate(key, rating)
+    return _json(described(name))
 
 
 async def _control(request: web.Request) -> web.StreamResponse:
@@ -135,8 +174,7 @@ async def _alike(request: web.Request) -> web.StreamResponse:
     asked = await _posted(request, "node", "inputs")
     if isinstance(asked, web.Response):
         return asked
-    loop = asyncio.get_running_loop()
-    return _found(await loop.run_in_executor(_FILES, _run_alike, *asked))
+    return await _answered(_run_alike, *asked)
 
 
 def _run_alike(node: Any, inputs: Any) -> bytes:
@@ -165,6 +203,13 @@ def _number(query: Mapping[str, str], name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise InputError(f"{name} must be a number.")
     return int(text)
+
+
+def _png(path: Path, which: str) -> bytes:
+    content = path.read_bytes()
+    if not content.startswith(b"\x89PNG"):
+        raise InputError(f"The picture {which} is damaged.")
+    return content
 
 
 def _json(content: Any) -> bytes:

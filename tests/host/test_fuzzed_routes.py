@@ -17,7 +17,7 @@ from support.http import ask
 EXAMPLES = int(os.environ.get("FUZZED_REQUESTS", "150"))
 """How many of each kind; many more for a night."""
 
-ROUTES = ("runs", "run", "run/preview", "embeddings/preview")
+ROUTES = ("runs", "run", "run/preview", "embeddings/preview", "ratings", "ratings/picture")
 fuzzed = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -42,12 +42,15 @@ def refused(status: int, content: bytes) -> bool:
 
 @fuzzed
 @given(route=st.sampled_from(ROUTES), values=st.dictionaries(
-    st.sampled_from(["id", "step", "still", "after", "file", "changed"]), texts, max_size=4
+    st.sampled_from(["id", "step", "still", "after", "file", "changed", "name", "key"]), texts,
+    max_size=4,
 ))  # fmt: skip
 @example(route="run", values={"id": b"x" * 251 + b"_00001"})
 @example(route="run", values={"id": b"x\0_00001"})
 @example(route="embeddings/preview", values={"file": b"\0.pt"})
 @example(route="embeddings/preview", values={"file": b"x" * 300 + b".pt"})
+@example(route="ratings", values={"name": b"x" * 300})
+@example(route="ratings/picture", values={"name": b"fuzzed", "key": b"x" * 300})
 def test_any_query(host: Host, route: str, values: dict[str, bytes]) -> None:
     query = "&".join(f"{key}={quote(value)}" for key, value in values.items())
     status, _, content = ask(host, f"/textual_inversion/{route}?{query}")
@@ -62,14 +65,17 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
         assert status == 200 or refused(status, content), content
 
 
-@pytest.mark.parametrize("route", ["run", "run/alike"])
+@pytest.mark.parametrize("route", ["run", "run/alike", "ratings"])
 @fuzzed
 @given(
     body=st.binary(max_size=100)
     | json_values.map(lambda value: json.dumps(value).encode())
     | st.fixed_dictionaries({"id": json_values, "action": json_values}).map(
         lambda value: json.dumps(value).encode()
-    ),
+    )
+    | st.fixed_dictionaries({
+        "name": json_values, "key": json_values, "rating": json_values | st.just("liked")
+    }).map(lambda value: json.dumps(value).encode()),
     kind=st.sampled_from([
         "application/json", "application/json; charset=foo", "application/json; charset=utf-16",
         "application/json;;;", "text/plain", "", 'application/json; x="', "multipart/form-data",
@@ -78,6 +84,8 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
 @example(body=NESTED, kind="application/json")
 @example(body=b'{"id": "x", "action": []}', kind="application/json")
 @example(body=b'{"id": [], "action": "stop"}', kind="application/json; charset=foo")
+@example(body=b'{"name": "\\ud800", "key": "x", "rating": "liked"}', kind="application/json")
+@example(body=b'{"name": "x", "key": "\\ud800", "rating": "liked"}', kind="application/json")
 @example(body=b'{"id": ' + b"9" * 5000 + b', "action": 1}', kind="application/json")
 def test_any_body(host: Host, route: str, body: bytes, kind: str) -> None:
     path = f"/textual_inversion/{route}"
@@ -155,3 +163,28 @@ def test_any_folder_of_a_run(
     run: dict[str, Any] = json.loads(answer[2])
     assert isinstance(run["name"], str)
     assert "fuzzed_00001" in json.loads(ask(host, "/textual_inversion/runs")[2])["known"]
+
+
+@fuzzed
+@given(
+    said=st.dictionaries(
+        st.sampled_from(["prompt", "seed", "model", "rating", "date"]),
+        json_values | st.sampled_from(["liked", "disliked", "\0", 10**400, float("inf")]),
+    ).map(lambda value: json.dumps(value).encode())
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=60),
+    picture=st.binary(max_size=20) | st.just(b"\x89PNG"),
+)
+@example(said=NESTED, picture=b"")
+@example(said=b'{"seed": ' + b"9" * 5000 + b"}", picture=b"")
+def test_any_folder_of_ratings(host: Host, said: bytes, picture: bytes) -> None:
+    key, folder = "0" * 16, host.server.base / "output" / "textual_inversion_ratings" / "fuzzed"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{key}.json").write_bytes(said)
+    (folder / f"{key}.png").write_bytes(picture)
+    status, _, content = ask(host, "/textual_inversion/ratings?name=fuzzed")
+    assert status == 200, content
+    known = bool(json.loads(content)["ratings"])
+    path = f"/textual_inversion/ratings/picture?name=fuzzed&key={key}"
+    status, _, content = ask(host, path)
+    assert status == 200 if known and picture == b"\x89PNG" else refused(status, content)

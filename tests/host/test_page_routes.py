@@ -174,14 +174,21 @@ def test_what_asks_for_no_settings_is_refused(
 
 def test_nothing_is_changed_by_get(host: Host, run_id: str) -> None:
     assert ask(host, f"/textual_inversion/run?id={run_id}&action=stop")[0] == 200
-    for path in ("runs", "run/preview", "embeddings", "embeddings/preview"):
+    for path in ("runs", "run/preview", "embeddings", "embeddings/preview", "ratings/picture"):
         assert ask(host, f"/textual_inversion/{path}", "POST", {})[0] == 405
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"id": 1, "action": "stop"}, {"id": "x"}, "x"])
-def test_nonsense_is_refused(host: Host, body: object) -> None:
+@pytest.mark.parametrize("path", ["run", "ratings"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        None, [], {}, {"id": 1, "action": "stop"}, {"id": "x"}, "x",
+        {"name": "x", "key": "0" * 16, "rating": "loved"}, {"name": "x", "key": 1, "rating": ""},
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused(host: Host, path: str, body: object) -> None:
     status, kind, _ = ask(
-        host, "/textual_inversion/run", "POST", body, Content_Type="application/json"
+        host, f"/textual_inversion/{path}", "POST", body, Content_Type="application/json"
     )
     assert status in (400, 404)
     assert kind.startswith("application/json")
@@ -222,6 +229,31 @@ def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
     assert "linked_00001" not in ask_json(host, "/textual_inversion/runs")["known"]
     (runs / "concealed_00001").symlink_to(outside, target_is_directory=True)
     assert find_alike(host, {"name": "concealed"}) is None
+
+    ratings, outside, key = base / "output/textual_inversion_ratings", base / "taste", "0" * 16
+    for folder in (ratings / "own", outside):
+        folder.mkdir(parents=True)
+    (outside / f"{key}.json").write_text('{"prompt": "concealed", "rating": "liked"}')
+    (outside / f"{key}.png").write_bytes(SECRET)
+    (ratings / "linked").symlink_to(outside, target_is_directory=True)
+    (ratings / "own" / f"{key}.json").write_text("{}")
+    (ratings / "own" / f"{key}.png").symlink_to(outside / f"{key}.png")
+    for name in ("linked", "own", "../../taste", "..", "", str(outside)):
+        body = {"name": name, "key": key, "rating": "disliked"}
+        for answer in (
+            ask(host, f"/textual_inversion/ratings?name={quote(name)}"),
+            ask(host, f"/textual_inversion/ratings/picture?name={quote(name)}&key={key}"),
+            ask(host, "/textual_inversion/ratings", "POST", body),
+        ):
+            assert b"concealed" not in answer[2]
+            assert answer[0] == 404 or name == "own"
+    for wrong in ("../" + key, "0" * 15, "²" * 16, ""):
+        path = f"/textual_inversion/ratings/picture?name=own&key={quote(wrong)}"
+        assert ask(host, path)[0] == 404
+    assert '"liked"' in (outside / f"{key}.json").read_text()
+    offered = host.object_info("TextualInversionLoadRatings")["input"]["required"]["name"][1]
+    assert "own" in offered["options"]
+    assert "linked" not in offered["options"]
 
     (base / "secret.preview.png").write_bytes(SECRET)
     save_file({"emb_params": torch.zeros(1, 768)}, base / "secret.safetensors")

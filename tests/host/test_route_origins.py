@@ -22,6 +22,11 @@ ORIGINS = [
     "http://comfy.invalid:8080", "http://evil.example", "file://", "chrome-extension://abcdef",
 ]  # fmt: skip
 SITES = ["same-origin", "same-site", "none", "cross-site"]
+CHANGES: dict[str, dict[str, str]] = {
+    "run": {"id": "x", "action": "stop"},
+    "ratings": {"name": "x", "key": "x", "rating": "liked"},
+}
+"""What is posted, by paths."""
 FORWARDED = {"X_Forwarded_Host": "comfy.invalid", "X_Forwarded_Proto": "https"}
 
 
@@ -57,10 +62,13 @@ def test_ours_are_answered_where_the_hosts_own_are(server: Host) -> None:
         changed = ask(server, "/queue", "POST", {"delete": []}, **sent)[0]
         ours = [
             ask(server, "/textual_inversion/runs", **sent)[0],
-            ask(server, "/textual_inversion/run", "POST", {"id": "x", "action": "stop"}, **sent)[0],
+            *(
+                ask(server, f"/textual_inversion/{path}", "POST", body, **sent)[0]
+                for path, body in CHANGES.items()
+            ),
         ]
-        # There is no such run, which is only told to those who may ask.
-        wanted = [read, 404 if changed == 200 else changed]
+        # There is no such run or picture, which is only told to those who may ask.
+        wanted = [read, *[404 if changed == 200 else changed] * len(CHANGES)]
         refused, answered = refused + (changed == 403), answered + (changed == 200)
         if ours != wanted:
             different.append((sent, ours, wanted))

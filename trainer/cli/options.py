@@ -247,7 +247,7 @@ def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersMode
             checkpointing=settings.checkpointing,
             offload=options.offload,
             memory=settings.memory_bytes,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_pictures,
             resolution=settings.resolution,
         )
 

@@ -135,6 +135,26 @@ def _prompt(picture: Picture, name: str) -> str:
 def _refuse_too_few(pictures: Sequence[Picture], pairs: int) -> None:
     disliked = sum(picture.unlike for picture in pictures)
     liked = len(pictures) - disliked
+    refuse_one_sided(liked, disliked)
+    if pairs < FEWEST:
+        raise InputError(
+            f"{liked} liked and {disliked} disliked pictures make {pairs} "
+            f"pair{'' if pairs == 1 else 's'} of one prompt: {FEWEST - pairs} more are needed, and "
+            f"{WANTED} in all are better. Draw more pictures of the prompts that have only liked "
+            "or only disliked ones."
+        )
+
+
+def refuse_one_sided(liked: int, disliked: int) -> None:
+    """Say what likes alone, or dislikes alone, are good for.
+
+    Args:
+        liked: how many pictures are.
+        disliked: how many are, if any is liked or disliked.
+
+    Raises:
+        InputError: there are none of one kind.
+    """
     if not disliked:
         raise InputError(
             f"There are {liked} liked pictures and no disliked ones, so nothing can be compared: "
@@ -147,13 +167,6 @@ def _refuse_too_few(pictures: Sequence[Picture], pairs: int) -> None:
             "compared: rate some of the same prompts as liked. Disliked pictures alone teach Train "
             "Negative Embedding with the objective “bad pictures”, which helps where a fault is "
             "glaring, not where it is faint."
-        )
-    if pairs < FEWEST:
-        raise InputError(
-            f"{liked} liked and {disliked} disliked pictures make {pairs} "
-            f"pair{'' if pairs == 1 else 's'} of one prompt: {FEWEST - pairs} more are needed, and "
-            f"{WANTED} in all are better. Draw more pictures of the prompts that have only liked "
-            "or only disliked ones."
         )
 
 

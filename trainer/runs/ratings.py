@@ -80,7 +80,7 @@ class RatingFolder:
         shown = in_bytes(pixels)
         digest = hashlib.sha256(str(tuple(shown.shape)).encode())
         digest.update(shown.numpy().tobytes() + prompt.encode())
-        known = self._read(digest.hexdigest()[:16])
+        known = self.find(digest.hexdigest()[:16])
         if known is not None:
             return known
         rating = Rating(digest.hexdigest()[:16], prompt, seed, model, WAITING, _now())
@@ -97,7 +97,7 @@ class RatingFolder:
         """
         if rating not in RATINGS:
             raise InputError(f"A picture is rated {LIKED}, {DISLIKED} or {SKIPPED}.")
-        known = self._read(key)
+        known = self.find(key)
         if known is None:
             raise InputError(f"The ratings in “{self.path.name}” have no picture “{key[:16]}”.")
         changed = replace(known, rating=rating, date=_now())
@@ -110,8 +110,27 @@ class RatingFolder:
         What cannot be read is left out.
         """
         keys = [path.stem for path in self.path.glob("*.json")] if self.path.is_dir() else []
-        found = [rating for key in keys if (rating := self._read(key)) is not None]
+        found = [rating for key in keys if (rating := self.find(key)) is not None]
         return sorted(found, key=lambda rating: (rating.date, rating.key))
+
+    def find(self, key: str) -> Rating | None:
+        """What is said of a picture; None where there is nothing, or links lead elsewhere."""
+        path, picture = self.path / f"{key}.json", self.picture_file(key)
+        try:
+            if not _KEY.fullmatch(key) or path.is_symlink() or picture.is_symlink():
+                return None
+            if path.stat().st_size > _LARGEST_JSON:
+                return None
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(said, dict) or not picture.is_file():
+            return None
+        seed = said.get("seed")
+        texts = {name: str(said.get(name, "")) for name in ("prompt", "model", "rating", "date")}
+        if texts["rating"] not in RATINGS:
+            return None
+        return Rating(key=key, seed=seed if isinstance(seed, int) else None, **texts)
 
     def picture_file(self, key: str) -> Path:
         """The picture of this key."""
@@ -138,22 +157,6 @@ class RatingFolder:
                 "folders of liked and disliked pictures."
             )
         return [*rated[LIKED], *map(as_unlike, rated[DISLIKED])]
-
-    def _read(self, key: str) -> Rating | None:
-        path = self.path / f"{key}.json"
-        try:
-            if not _KEY.fullmatch(key) or path.is_symlink() or path.stat().st_size > _LARGEST_JSON:
-                return None
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        if not isinstance(said, dict) or not self.picture_file(key).is_file():
-            return None
-        seed = said.get("seed")
-        texts = {name: str(said.get(name, "")) for name in ("prompt", "model", "rating", "date")}
-        if texts["rating"] not in RATINGS:
-            return None
-        return Rating(key=key, seed=seed if isinstance(seed, int) else None, **texts)
 
     def _write(self, rating: Rating) -> None:
         said: dict[str, Any] = asdict(rating)

@@ -89,6 +89,11 @@ class EverydaySettings:
         place="end",
     )
 
+    @property
+    def batch_pictures(self) -> int:
+        """How many pictures a batch shows."""
+        return self.batch_size
+
 
 def parse_memory(text: str) -> int | None:
     """Bytes of so many GB; None for auto.

@@ -68,12 +68,18 @@ class RatingSettings(Settings):
         maximum=100_000,
         place="front",
     )
+    batch_size: int = setting(
+        4,
+        "Pairs per step. Larger batches train more steadily, but need more memory and time.",
+        minimum=1,
+        maximum=64,
+    )
     schedule: str = setting(
         "cosine",
         "How the learning rate changes. cosine: to zero at the last of all steps. constant: not at "
         "all. anytime: it falls like 1 / (1 + step / 100), for runs that end by themselves.",
         options=("anytime", "cosine", "constant"),
-        advanced=True,
+        advanced="learning",
     )
     learning_rate: str = setting(
         AUTO,
@@ -88,14 +94,14 @@ class RatingSettings(Settings):
         minimum=0.0,
         maximum=2.0,
         step=0.01,
-        advanced=True,
+        advanced="learning",
     )
     timesteps: str = setting(
         "500-1000",
         "Which noise levels to compare at, in thousandths. At much noise it is decided what a "
         "picture becomes; at little noise two pictures differ in so much else that a word learns "
         "them by heart. all, or a window of your own, such as 200-800, for fine details.",
-        advanced=True,
+        advanced="learning",
     )
     word_for: str = setting(
         WORD_FOR[0],
@@ -119,7 +125,7 @@ class RatingSettings(Settings):
         minimum=0.1,
         maximum=10_000.0,
         step=0.1,
-        advanced=True,
+        advanced="learning",
     )
     leeway: float = setting(
         0.2,
@@ -128,8 +134,13 @@ class RatingSettings(Settings):
         minimum=0.0,
         maximum=100.0,
         step=0.01,
-        advanced=True,
+        advanced="learning",
     )
+
+    @property
+    def batch_pictures(self) -> int:
+        """See `Settings`: two of each pair."""
+        return 2 * self.batch_size
 
     def __post_init__(self) -> None:
         if self.learning_rate.strip() == AUTO and self.optimizer == "sphere":

@@ -11,16 +11,18 @@ export const watcher = new RunWatcher(ask);
 
 /** Ask the server for JSON; a refusal is thrown as its sentence. */
 export async function ask(path, options) {
-  const response = await api.fetchApi(path, options);
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
+  const response = await api.fetchApi(path, options).catch(() => {
+    throw new Error("ComfyUI does not answer: check that it is still running.");
+  });
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.error ?? `ComfyUI answered with error ${response.status}.`);
   return answer;
 }
 
-/** Send JSON and ask for JSON. */
-export function post(path, content) {
+/** Send JSON and ask for JSON. @param options further ones of `fetch`. */
+export function post(path, content, options = {}) {
   const headers = { "Content-Type": "application/json" };
-  return ask(path, { method: "POST", headers, body: JSON.stringify(content) });
+  return ask(path, { ...options, method: "POST", headers, body: JSON.stringify(content) });
 }
 
 /** Call a function after a method of the page's; returns what ends that. */

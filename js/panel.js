@@ -33,8 +33,7 @@ export class Panel {
   update(run) {
     this.run = run;
     const running = run.status === "running";
-    this.title.textContent = headline(run);
-    this.title.title = this.title.textContent;
+    this.say(headline(run));
     this.title.classList.toggle("ti-wrong", run.status === "interrupted" && Boolean(run.message));
     this.bar.style.width = `${run.steps ? (100 * run.step) / run.steps : 0}%`;
     this.notes.textContent = remarks(run).join(" ");
@@ -50,7 +49,7 @@ export class Panel {
 
   /** Show a sentence instead of the headline, until the run changes. */
   say(sentence) {
-    this.title.textContent = sentence;
+    this.title.textContent = this.title.title = sentence;
   }
 
   /** Show a sentence in red that says why nothing runs; an empty one takes it away. */

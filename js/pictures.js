@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { previewPath, stillPath } from "./runs.js";
-import { showThumbnails } from "./thumbnails.js";
+import { ofSteps, showThumbnails } from "./thumbnails.js";
 
 const STILLS = [
   { still: "picture", caption: "yours" },
@@ -48,7 +48,7 @@ export class Pictures {
     this.picture.alt = `Picture of step ${step}`;
     this.caption.textContent = `step ${step}`;
     this.strip.hidden = previews.length < 2;
-    showThumbnails(this.strip, previews, step, (s) => this.url(previewPath(id, s)), (s) => this.#pin(s));
+    showThumbnails(this.strip, ofSteps(previews, (s) => this.url(previewPath(id, s))), step, (s) => this.#pin(s));
   }
 
   #pin(step) {
@@ -59,7 +59,7 @@ export class Pictures {
   /** With the button held down, the picture below the pointer is shown. */
   #scrub(event) {
     if (!(event.buttons & 1)) return;
-    const step = event.target.closest(".ti-thumbnail")?.dataset.step;
+    const step = event.target.closest(".ti-thumbnail")?.dataset.key;
     if (step) this.#pin(Number(step));
   }
 

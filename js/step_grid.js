@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 import { addElement, after, url, watcher } from "./host.js";
 import { previewPath } from "./runs.js";
-import { showThumbnails } from "./thumbnails.js";
+import { ofSteps, showThumbnails } from "./thumbnails.js";
 
 export function addStepGrid(node) {
   const grid = element("div", { className: "ti-grid-of-steps" });
@@ -19,7 +19,7 @@ export function addStepGrid(node) {
     note.textContent = run.words.length
       ? `Words kept at ${run.words.length} steps; chosen: step ${step}.`
       : "This run has not kept a word yet.";
-    showThumbnails(grid, drawn, step, (s) => url(previewPath(run.id, s)), (s) => {
+    showThumbnails(grid, ofSteps(drawn, (s) => url(previewPath(run.id, s))), step, (s) => {
       find("step").value = s;
       find("step").callback?.(s);
       show(run);

@@ -2,6 +2,7 @@
 
 import { addElement, after, app, ask, post, url, watcher } from "./host.js";
 import { Panel } from "./panel.js";
+import { emptyRun } from "./runs.js";
 
 const PROPERTY = "textual_inversion_run"; // of a node: the run that it shows, kept in the workflow
 
@@ -48,6 +49,14 @@ function alike(node) {
   return post("/textual_inversion/run/alike", { node: node.comfyClass, inputs });
 }
 
+/** Show no run in a node: its result has none any more. */
+function detach(node) {
+  const panel = panels.get(node);
+  panel?.stop?.();
+  delete node.properties[PROPERTY];
+  if (panel) Object.assign(panel, { stop: null, runId: null }).update(emptyRun(""));
+}
+
 /** A node has ended, or its result was known already: show the run that gave it. */
 async function showResult(node, output) {
   const [id] = output?.textual_inversion_run ?? [];
@@ -55,7 +64,7 @@ async function showResult(node, output) {
   if (id) {
     attach(node, id);
     await watcher.refresh(id);
-  }
+  } else if (note) detach(node);
   if (note) panels.get(node)?.say(note);
 }
 

@@ -111,7 +111,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     assert step > done
 
     # At a step that gets a picture anyway there would be nothing to see: ask until it is another.
-    extra = f"[...document.querySelectorAll('{STRIP}')].filter(b => b.dataset.step % 10).length"
+    extra = f"[...document.querySelectorAll('{STRIP}')].filter(b => b.dataset.key % 10).length"
     for _ in range(60):
         page.locator(".ti-buttons button", has_text="Sample now").first.dispatch_event("click")
         page.wait_for_timeout(1000)
@@ -254,7 +254,7 @@ def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:
             run.callback?.(run.value);
         }"""
     )
-    comfy.page.locator(".ti-grid-of-steps .ti-thumbnail[data-step='20']").click()
+    comfy.page.locator(".ti-grid-of-steps .ti-thumbnail[data-key='20']").click()
     value = "window.app.rootGraph.nodes[0].widgets.find(w => w.name === 'step').value"
     assert comfy.page.evaluate(value) == 20
     saved = comfy.page.evaluate("window.app.rootGraph.serialize().nodes[0].widgets_values")

@@ -1,0 +1,197 @@
+"""The panel of the nodes that train, in ComfyUI's own page: of runs that have ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from support.client import Host
+from support.paths import template
+
+pytest.importorskip("playwright", reason="the Python package playwright is not installed")
+
+from support.browser import IN_A_BROWSER, TRAIN, read_workflow
+
+if TYPE_CHECKING:
+    from support.browser import ComfyPage
+
+NEGATIVE = "TextualInversionTrainNegative"
+SHORT = {"steps": 4, "batch_size": 1, "preview_every": 2, "save_every": 4, "previews": 0,
+         "evaluations": 0, "schedule": "constant", "overwrite": False}  # fmt: skip
+"""A run of a few seconds, whose words stay in their files."""
+
+pytestmark = IN_A_BROWSER
+
+
+@pytest.fixture(scope="module")
+def host(page_host: Host) -> Host:
+    return page_host
+
+
+@pytest.fixture
+def name() -> str:
+    return f"panel-{uuid4().hex[:6]}"
+
+
+def runs(host: Host) -> Path:
+    return host.server.base / "output" / "textual_inversion"
+
+
+def training_alone(number: int) -> dict[str, Any]:
+    """A template without what it draws in the end."""
+    workflow = read_workflow(template(number))
+    kept = {node["id"]: node for node in workflow["nodes"] if "TextualInversion" in node["type"]}
+    for node in kept.values():
+        for output in node["outputs"]:
+            output["links"] = []
+    links = [link for link in workflow["links"] if link[1] in kept and link[3] in kept]
+    for link, origin, slot, *_ in links:
+        kept[origin]["outputs"][slot]["links"].append(link)
+    return {**workflow, "nodes": list(kept.values()), "links": links}
+
+
+def wait_for_title(comfy: ComfyPage, part: str) -> None:
+    comfy.page.wait_for_function(
+        "part => document.querySelector('.ti-title')?.textContent.includes(part)", arg=part
+    )
+
+
+def shown_run(comfy: ComfyPage) -> str:
+    """The id of the run whose picture is shown."""
+    address = comfy.page.locator(".ti-now .ti-picture").get_attribute("src") or ""
+    return address.partition("id=")[2].partition("&")[0]
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_earlier_pictures_are_seen_by_dragging_along_the_strip(
+    host: Host, comfy: ComfyPage, design: str, name: str
+) -> None:
+    from PIL import Image
+
+    folder = runs(host) / f"{name}_00001"
+    (folder / "previews").mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps({"settings": {"name": name}}))
+    (folder / "status.json").write_text('{"status": "finished", "step": 40, "steps": 40}')
+    for step in (10, 20, 30, 40):
+        Image.new("RGB", (64, 64), (6 * step, 80, 80)).save(
+            folder / f"previews/step-{step:06d}.png"
+        )
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    workflow = training_alone(1)
+    (node,) = (node for node in workflow["nodes"] if node["type"] == TRAIN)
+    node["properties"]["textual_inversion_run"] = f"{name}_00001"
+    comfy.load(workflow)
+    comfy.look_at(TRAIN)
+    page = comfy.page
+    thumbnails = page.locator(".ti-strip .ti-thumbnail")
+    thumbnails.nth(3).wait_for()
+    places = [thumbnails.nth(i).bounding_box() for i in range(4)]
+    at = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in places if box]
+    seen = page.locator(".ti-now .ti-caption")
+    view = "[...trainNode().pos, ...window.app.canvas.ds.offset]"
+    before = page.evaluate(view)
+    assert seen.inner_text() == "step 40"
+
+    # Without the button nothing happens.
+    page.mouse.move(*at[0])
+    page.mouse.move(*at[1])
+    assert seen.inner_text() == "step 40"
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    steps = []
+    for place in (at[1], at[2], at[1]):
+        page.mouse.move(*place, steps=4)
+        steps.append(seen.inner_text())
+    page.mouse.up()
+    assert steps == ["step 20", "step 30", "step 20"]
+    assert thumbnails.nth(1).get_attribute("aria-pressed") == "true"
+    # It stays, and neither the node nor the graph was dragged along.
+    page.mouse.move(*at[2])
+    assert seen.inner_text() == "step 20"
+    assert page.evaluate(view) == before
+    # Back at the newest, newer ones would be shown again.
+    page.mouse.click(*at[3])
+    assert seen.inner_text() == "step 40"
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
+    host: Host, comfy: ComfyPage, design: str, name: str
+) -> None:
+    """Also in a graph that comes with a picture."""
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
+    comfy.load(training_alone(1))
+    comfy.set_widgets(TRAIN, SHORT)
+    comfy.page.evaluate(
+        """name => {
+            const save = LiteGraph.createNode("SaveImage"), train = trainNode();
+            save.pos = [train.pos[0] + 500, train.pos[1]];
+            save.widgets[0].value = name;
+            window.app.rootGraph.add(save);
+            train.connect(train.outputs.findIndex(({ name }) => name === "preview"), save, 0);
+        }""",
+        name,
+    )
+    comfy.look_at(TRAIN)
+    for word in (name, f"{name}-other"):
+        comfy.set_widgets(TRAIN, {"name": word})
+        comfy.queue()
+        wait_for_title(comfy, f"saved as {word}")
+        assert shown_run(comfy) == f"{word}_00001"
+    comfy.set_widgets(TRAIN, {"name": name})
+    comfy.queue()
+    comfy.page.wait_for_function(
+        "id => document.querySelector('.ti-now .ti-picture').src.includes(id)", arg=f"{name}_00001"
+    )
+    wait_for_title(comfy, f"“{name}”")  # from its file
+    assert len(list(runs(host).glob(f"{name}_*"))) == 1
+
+    picture, *_ = sorted((host.server.base / "output").glob(f"{name}_*.png"))
+    comfy.load({**training_alone(1), "nodes": [], "links": []})
+    comfy.page.evaluate(
+        """bytes => {
+            const content = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([content], "picture.png", { type: "image/png" }));
+            const target = document.querySelector("#graph-canvas");
+            const place = { clientX: 700, clientY: 500, bubbles: true, cancelable: true };
+            target.dispatchEvent(new DragEvent("drop", { dataTransfer, ...place }));
+        }""",
+        base64.b64encode(picture.read_bytes()).decode(),
+    )
+    comfy.page.wait_for_function("window.trainNode()")
+    comfy.look_at(TRAIN)
+    wait_for_title(comfy, f"finished after 4 steps; saved as {name}")
+    assert shown_run(comfy) == f"{name}_00001"
+    assert comfy.page.locator(".ti-stills .ti-picture").count() == 2
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_a_pair_of_words_from_their_files(
+    host: Host, comfy: ComfyPage, design: str, name: str
+) -> None:
+    page = comfy.page
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    comfy.load(training_alone(4))
+    comfy.set_widgets(NEGATIVE, {**SHORT, "name": name, "objective": "pair"})
+    comfy.look_at(NEGATIVE)
+    comfy.queue()
+    wait_for_title(comfy, f"saved as {name} and {name}-neg")
+    host.free()  # The host forgets what the node gave.
+    comfy.queue()
+    wait_for_title(comfy, f"“{name}” and “{name}-neg”")
+    assert shown_run(comfy) == f"{name}_00001"
+    assert page.locator(".ti-strip .ti-thumbnail").count() == 2
+
+    # Nothing of another run stays where the run itself is gone.
+    shutil.rmtree(runs(host) / f"{name}_00001")
+    host.free()
+    comfy.queue()
+    page.wait_for_function("document.querySelector('.ti-pictures').hidden")
+    wait_for_title(comfy, f"“{name}” and “{name}-neg”")

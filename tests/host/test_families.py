@@ -261,10 +261,10 @@ def test_what_a_template_adds_is_no_part_of_the_prompt(loaded: Loaded) -> None:
 
 def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: HostFamily) -> None:
     """Pictures through the VAE, both encoders, previews; then the same objects and weights."""
+    from textual_inversion.nodes.host.families import family_of
     from textual_inversion.trainer.data.pictures import Picture
     from textual_inversion.trainer.learning.initial import initial_vectors
     from textual_inversion.trainer.learning.loop import train
-    from textual_inversion.trainer.model import USUAL_GUIDANCE
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -275,7 +275,7 @@ def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: Ho
     loaded.have_host_load()
     before = loaded.objects(), loaded.weights_hash()
     with executing(), open_model(loaded) as model:
-        assert model.guidance == USUAL_GUIDANCE
+        assert model.guidance == family_of(loaded.model).for_previews()
         start = initial_vectors(model.text_encoders, "toy cat", NUM_VECTORS)
         *_, last = train(model, pictures, settings)
         drawn = model.decode_latents(latents_of(family, 1, seed=9))

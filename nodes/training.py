@@ -26,7 +26,7 @@ from ..trainer.runs.run_inputs import (
     runs_of,
 )
 from ..trainer.runs.training import Destination, train_and_save
-from ..trainer.settings import Settings, described_fields
+from ..trainer.settings import NegativeSettings, Settings, described_fields
 from .graph_names import check_alone
 from .host import library
 from .host.model import HostModel
@@ -111,6 +111,7 @@ def train_in_host(
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
             memory=settings.memory_bytes,
+            negative=_guidance_of_negative(settings),
         ) as frozen,
         ExitStack() as stack,
     ):
@@ -146,6 +147,13 @@ def train_in_host(
         str(trained.report),
         {"textual_inversion_run": [run.folder.id]},
     )
+
+
+def _guidance_of_negative(settings: Settings) -> float | None:
+    """That a word for negative prompts is trained for, 1 if for none; None for other words."""
+    if not isinstance(settings, NegativeSettings):
+        return None
+    return 1.0 if settings.objective == "bad pictures" else settings.guidance
 
 
 def _learned_before(names: Sequence[str], settings: Settings) -> list[Embedding]:

@@ -54,6 +54,8 @@ class HostModel:
         checkpointing: compute the network's inner values twice instead of keeping them; turned
             on by itself where memory is short.
         memory: bytes that training may take at most; None for all of the GPU's.
+        negative: the guidance that a word for negative prompts is trained for, 1 if for none; None
+            for other words.
 
     Raises:
         InputError: a kind of prediction that the trainer does not know (LCM, x0, ...), a family
@@ -71,6 +73,7 @@ class HostModel:
         resolution: int = 512,
         checkpointing: bool = False,
         memory: int | None = None,
+        negative: float | None = None,
     ) -> None:
         self._model, self._clip, self._vae = model, clip, vae
         self._base = model.model
@@ -112,9 +115,10 @@ class HostModel:
         # Only our own tiny model says so. Of its type, because the host's configurations answer
         # None for what they do not have, with a warning.
         config = type(self._base.model_config)
-        self.guidance: float = getattr(config, "guidance", USUAL_GUIDANCE)
-        far = self._family.note_on(resolution) if self._family else ""
-        self.notes: Sequence[str] = [line for line in (note, far) if line]
+        usual = self._family.for_previews() if self._family else USUAL_GUIDANCE
+        self.guidance: float = getattr(config, "guidance", usual)
+        far = self._family.notes_on(resolution, negative) if self._family else []
+        self.notes: Sequence[str] = [line for line in (note, *far) if line]
         for line in self.notes:
             logging.info("Textual inversion: %s", line)
 

@@ -40,6 +40,11 @@ def family(name: str) -> HostFamily:
 def loaded(
     name: str, host_modules: ModuleType, embeddings: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Loaded]:
+    import comfy.supported_models
+
+    # `test_family_table` wants every family of the host that is tested by default.
+    if not hasattr(comfy.supported_models, FAMILIES[name].config):
+        pytest.skip(f"This version of ComfyUI has no {FAMILIES[name].title}.")
     yield build(name, embeddings, tmp_path_factory.mktemp("models"))
     gc.collect()
 
@@ -195,7 +200,9 @@ def test_what_is_learned_is_what_prompts_say(
         pooled = extra["pooled_output"], stock_extra["pooled_output"]
         if found and pooled[0] is not None:
             found = torch.equal(*pooled)
-        assert found == (family.stock and (family.first or not prompt.startswith("[name]")))
+        expected = family.stock and (family.first or not prompt.startswith("[name]"))
+        # An old host reads the template after a word as part of its name.
+        assert found == expected or (is_old() and expected and prompt.endswith("[name]"))
 
     with torch.inference_mode():
         prompt = ApplyEmbedding.execute(loaded.clip, PROMPTS[0], 1.0, word).args[0]
@@ -221,6 +228,13 @@ def stock_conditioning(clip: Any, text: str, family: HostFamily) -> tuple[torch.
         return torch.zeros(0), {"pooled_output": None}
 
 
+def is_old() -> bool:
+    """Whether the host is older than 0.27.0, whose tokenizer minds what stands around a word."""
+    from textual_inversion.nodes.host.compatibility import host_version
+
+    return tuple(int(part) for part in host_version().split(".")[:2]) < (0, 27)
+
+
 def test_the_word_stands_where_the_prompt_stands(loaded: Loaded) -> None:
     """Inside a chat template, and next to what the prompt says, at either end of it."""
     from textual_inversion.nodes.host.text_encoders import text_encoders
@@ -235,8 +249,9 @@ def test_the_word_stands_where_the_prompt_stands(loaded: Loaded) -> None:
                 texts = (prompt.replace("[name]", word) for word in ("cat", "dog"))
                 others = [encoder.ids_of(model.tokenize(text, 0)) for text in texts]
                 before = next(i for i, (a, b) in enumerate(zip(*others, strict=False)) if a != b)
-                # The space before a word may be a token of its own.
-                assert places[0] in (before, before + 1)
+                # The space before a word may be a token of its own; an old host drops the line
+                # break.
+                assert places[0] in (before, before + 1, before - is_old())
                 start = max(0, before - 1)
                 assert tokens[:start] == others[0][:start]
 
@@ -261,10 +276,10 @@ def test_what_a_template_adds_is_no_part_of_the_prompt(loaded: Loaded) -> None:
 
 def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: HostFamily) -> None:
     """Pictures through the VAE, both encoders, previews; then the same objects and weights."""
+    from textual_inversion.nodes.host.families import family_of
     from textual_inversion.trainer.data.pictures import Picture
     from textual_inversion.trainer.learning.initial import initial_vectors
     from textual_inversion.trainer.learning.loop import train
-    from textual_inversion.trainer.model import USUAL_GUIDANCE
     from textual_inversion.trainer.settings import Settings
 
     settings = Settings(
@@ -275,7 +290,7 @@ def test_a_run_learns_and_leaves_everything_as_it_was(loaded: Loaded, family: Ho
     loaded.have_host_load()
     before = loaded.objects(), loaded.weights_hash()
     with executing(), open_model(loaded) as model:
-        assert model.guidance == USUAL_GUIDANCE
+        assert model.guidance == family_of(loaded.model).for_previews()
         start = initial_vectors(model.text_encoders, "toy cat", NUM_VECTORS)
         *_, last = train(model, pictures, settings)
         drawn = model.decode_latents(latents_of(family, 1, seed=9))

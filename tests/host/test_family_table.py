@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.families import build, supported
-from support.family_table import PAGE, filled
+from support.family_table import PAGE, filled, small_family
 from support.loaded import executing
 from support.paths import ROOT
 from support.small_families import FAMILIES as SMALL
@@ -85,6 +85,43 @@ def test_a_resolution_far_from_usual_is_told(
             HostModel(loaded.model, loaded.clip, loaded.vae, resolution=resolution) as model,
         ):
             assert any("made for pictures of 1024 pixels" in n for n in model.notes) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "previews"),
+    [
+        *[("sdxl", 7), ("pixart", 7), ("flux", 3.5), ("flux-fill", 7), ("flux-schnell", 1)],
+        *[("ovis", 5), ("flux2", 4), ("flux2-klein", 5**0.5), ("z-image", 2)],
+    ],
+)
+def test_previews_are_drawn_with_usual_guidance(
+    known: Mapping[str, Family], name: str, previews: float
+) -> None:
+    """Between that of distilled models and of others, and never more than 7."""
+    assert small_family(SMALL[name]).for_previews() == pytest.approx(previews)
+
+
+@pytest.mark.parametrize(
+    ("name", "guidance", "said"),
+    [
+        ("flux", 3, "Models of the family “Flux.1” are usually drawn with a cfg of 1, where"),
+        ("flux-schnell", 1, "Models of the family “Flux.1 schnell” are usually drawn with a cfg"),
+        ("flux2", 3, "Models of the family “Flux.2” are usually drawn with a cfg of 1, where"),
+        ("z-image", 3, "Distilled models of the family “Z-Image” are usually drawn with a cfg"),
+        ("sdxl", 12.5, "with a cfg of 7 to 8, and this word is trained for 12.5: set guidance to"),
+        ("sdxl", 12, ""),
+        ("sdxl", 1, ""),
+        ("pixart", 30, ""),
+        ("flux", None, ""),
+    ],
+)
+def test_a_negative_that_usual_guidance_leaves_out_is_told(
+    known: Mapping[str, Family], name: str, guidance: float | None, said: str
+) -> None:
+    family = small_family(SMALL[name])
+    notes = family.notes_on(family.sides[0], guidance)
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)
 
 
 def test_an_encoder_that_reads_numbers_is_refused(host_modules: ModuleType, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_train_list_and_use(host: Host, sd1: str, names: list[str], objective: s
         changes["captions"] = captions(graph, "a photo of a duck")[0]
     trained = train_negative(
         graph, loaded, batch(graph, names), name=word, objective=objective, previews=1,
-        evaluations=1, **changes,
+        evaluations=1, guidance=13.0, **changes,
     )  # fmt: skip
     applied = graph.add(
         "TextualInversionApplyNegative",
@@ -61,6 +61,8 @@ def test_train_list_and_use(host: Host, sd1: str, names: list[str], objective: s
     by_socket = host.fetch_image(result[saved]["images"][0])
     (report,) = result[shown]["text"]
     assert "like the start (cosine)" in report
+    # Bad pictures are learned from without guidance.
+    assert ("this word is trained for 13" in report) is (objective == "good pictures")
 
     assert notes(host, word)["modelspec.is_negative_embedding"] == "true"
     offered = host.object_info("TextualInversionApplyNegative")["input"]["optional"]["file"][1]

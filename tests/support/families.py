@@ -8,6 +8,7 @@ loader reads all sizes from the file are written to a file and loaded by it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,7 +188,6 @@ def small_parts() -> Iterator[None]:
     import comfy.ldm.anima.model as anima
     import comfy.text_encoders.flux as flux
     import comfy.text_encoders.jina_clip_2 as jina
-    import comfy.text_encoders.qwen3vl as qwen
     import comfy.text_encoders.qwen_vl as qwen2
     from transformers import Qwen2Tokenizer
 
@@ -208,12 +208,15 @@ def small_parts() -> Iterator[None]:
         stack.enter_context(patch.object(Qwen2Tokenizer, "from_pretrained", tokenizer))
         stack.enter_context(patch.object(flux, "load_mistral_tokenizer", mistral))
         stack.enter_context(patch.object(jina, "XLMRobertaConfig", lambda **_: config))
-        stack.enter_context(
-            patch.dict(qwen.QWEN3VL_VISION, dict.fromkeys(qwen.QWEN3VL_VISION, sight))
-        )
-        stack.enter_context(
-            patch.dict(qwen.QWEN3VL_VISION_COMMON, num_heads=2, num_position_embeddings=16)
-        )
+        # From ComfyUI 0.26.0 on; no family of an older one needs it.
+        if importlib.util.find_spec("comfy.text_encoders.qwen3vl"):
+            qwen = importlib.import_module("comfy.text_encoders.qwen3vl")
+            stack.enter_context(
+                patch.dict(qwen.QWEN3VL_VISION, dict.fromkeys(qwen.QWEN3VL_VISION, sight))
+            )
+            stack.enter_context(
+                patch.dict(qwen.QWEN3VL_VISION_COMMON, num_heads=2, num_position_embeddings=16)
+            )
         yield
 
 

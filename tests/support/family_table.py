@@ -8,11 +8,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from .families import supported
 from .package import use_checkout
 from .paths import ROOT
 from .small_families import FAMILIES as SMALL
+from .small_families import HostFamily
 
 if TYPE_CHECKING:
     from textual_inversion.nodes.host.families import Family
@@ -20,16 +23,31 @@ if TYPE_CHECKING:
 PAGE = ROOT / "docs" / "models.md"
 
 
-def trains(known: Mapping[str, Family]) -> Iterator[str]:
+def small_family(small: HostFamily) -> Family:
+    """What the pack takes a small model for."""
+    from textual_inversion.nodes.host.families import family_of
+
+    family = family_of(SimpleNamespace(model=SimpleNamespace(model_config=supported(small))))
+    assert family is not None
+    return family
+
+
+def trains() -> Iterator[str]:
     """A line for each family that the tests train with."""
+    from textual_inversion.nodes.host.family import spanned
+
     predicts = {"v_prediction": "v"}
     for small in SMALL.values():
-        smallest, largest = known[small.config].sides
-        sides = str(smallest) if smallest == largest else f"{smallest} to {largest}"
+        family = small_family(small)
+        guidance = spanned(family.guidance) if family.guidance else "–"
+        if family.told:
+            guidance = f"{family.told:g}, told"
         keys = ", ".join(f"`{key}`" for key in small.learns)
         kind = predicts.get(small.parameterization, small.parameterization)
         found = ("yes" if small.first else "not first") if small.stock else "no"
-        yield f"| {small.title} | {kind} | {keys} | {sides} | {found} |"
+        yield (
+            f"| {small.title} | {kind} | {keys} | {spanned(family.sides)} | {guidance} | {found} |"
+        )
 
 
 def refused(known: Mapping[str, Family]) -> Iterator[str]:
@@ -48,7 +66,10 @@ def no_stills(known: Mapping[str, Family]) -> str:
 def filled(page: str, known: Mapping[str, Family]) -> str:
     """The page with its tables brought up to date."""
     for head, rows in (
-        ("| Family | Predicts | Encoders that learn | Made for | `embedding:` |", trains(known)),
+        (
+            "| Family | Predicts | Encoders that learn | Made for | Guidance | `embedding:` |",
+            trains(),
+        ),
         ("| Family | Why, and what to do instead |", refused(known)),
     ):
         before, rest = page.split(f"{head}\n", 1)

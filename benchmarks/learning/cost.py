@@ -3,8 +3,9 @@
     python benchmarks/learning/cost.py [--concept sun-disk] [--seed 0]
 
 One run with the default settings on the tiny model, to its own end; the processor time inside what
-only measures, as a share of all: signal and noise of the gradient, how far the word has come, and
-the evaluations on the fixed batch with what is told of them.
+only measures, as a share of all: signal and noise of the gradient, where noise alone would carry
+the vectors, how far the word has come, and the evaluations on the fixed batch with what is told of
+them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     """Print the shares."""
     from textual_inversion.trainer.learning import loop
     from textual_inversion.trainer.learning.losses import StepLosses
+    from textual_inversion.trainer.methods.noise_walk import NoiseWalk
     from textual_inversion.trainer.methods.settling import Settling
     from textual_inversion.trainer.methods.signal import GradientSignal
     from textual_inversion.trainer.settings import Settings
@@ -50,8 +52,8 @@ def main() -> None:
 
     spent: Counter[str] = Counter()
     for kind, method in (
-        (GradientSignal, "update"), (Settling, "update"), (Settling, "estimate"),
-        (StepLosses, "evaluate"),
+        (GradientSignal, "update"), (NoiseWalk, "follow"), (Settling, "update"),
+        (Settling, "estimate"), (StepLosses, "evaluate"),
     ):  # fmt: skip
         name = f"{kind.__name__}.{method}"
         setattr(kind, method, timed(spent, name, getattr(kind, method)))

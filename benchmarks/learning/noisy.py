@@ -165,7 +165,8 @@ def measured(
     for lengths in [[m] for m in marks] if way == "cosine" else [list(marks)]:
         row: dict[str, Any] = {
             "way": way, **asdict(given), "noise": over_noise, "signal": signal, "own_noise": own,
-            "share": {}, "along": {}, "left": {}, "over_noise": {}, "ends": {},
+            "share": {}, "along": {}, "left": {}, "ahead": {}, "astray": {}, "over_noise": {},
+            "ends": {},
         }  # fmt: skip
         for progress in steps_of(way, given, max(lengths), noise):
             for patience, worth in PATIENCE.items():
@@ -176,6 +177,7 @@ def measured(
                 row["share"][step] = 1 - angle(word, goal) / whole
                 row["along"][step] = along(start, word, goal)
                 row["left"][step] = estimate.left
+                row["ahead"][step], row["astray"][step] = estimate.ahead, estimate.astray
                 row["over_noise"][step] = estimate.over_noise
         yield row
 

@@ -31,7 +31,7 @@ class Stateful(Protocol):
         """Remember that again."""
 
 
-LATER = frozenset({"signal", "settling"})
+LATER = frozenset({"signal", "walk", "settling"})
 """Parts that the first checkpoints lack, of runs that did not depend on them."""
 
 

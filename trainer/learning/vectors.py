@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from ..embeddings.embedding import Rows, row_count
 from ..methods.averaging import Average
 from ..methods.learning_rate import parse_learning_rate
+from ..methods.noise_walk import NoiseWalk
 from ..methods.optimizers import OPTIMIZERS, learned_values, pull_back, restore_lengths
 from ..methods.settling import Estimate, Settling
 from ..methods.signal import GradientSignal
@@ -64,31 +65,37 @@ class TrainedVectors:
             rows.requires_grad_(key in learning)
         self._lengths = {k: rows.norm(dim=1, keepdim=True) for k, rows in self.anchors.items()}
         self.rate = parse_learning_rate(settings.learning_rate, settings.schedule, settings.steps)
-        optimizer = OPTIMIZERS[settings.optimizer]
-        groups = [
-            {
-                "params": [self._rows[key]],
-                "scale": encoder.rate_scale if optimizer.rate_of_rows else 1.0,
-                "longest": LONGEST if settings.anytime else math.inf,
-            }
-            for key, encoder in learning.items()
-        ]
-        self._optimizer = optimizer.make(groups, self.rate(0))
+        self._learning = learning
+        self._optimizer = self._optimizer_of(self._rows)
         # Gradients of a half-precision network are too small for its number format: scale the
         # loss up before, the gradients down after, and skip a step that overflows.
         self._scaler = GradScaler(device.type, init_scale=2.0**14, enabled=half)
         fixed = self._lengths if settings.fixed_length else None
         self._average = Average(settings.averaging, settings.steps, fixed)
         self._signal = GradientSignal()
-        self._settling = Settling({key: self.anchors[key] for key in learning})
+        start = {key: self.anchors[key] for key in learning}
+        self._walk, self._settling = NoiseWalk(start, self._optimizer_of), Settling(start)
         self.parts: dict[str, Stateful] = {
             "vectors": parameters,
             "optimizer": self._optimizer,
             "scaler": self._scaler,
             "average": self._average,
             "signal": self._signal,
+            "walk": self._walk,
             "settling": self._settling,
         }
+
+    def _optimizer_of(self, rows: Rows) -> torch.optim.Optimizer:
+        chosen = OPTIMIZERS[self._settings.optimizer]
+        groups = [
+            {
+                "params": [rows[key]],
+                "scale": encoder.rate_scale if chosen.rate_of_rows else 1.0,
+                "longest": LONGEST if self._settings.anytime else math.inf,
+            }
+            for key, encoder in self._learning.items()
+        ]
+        return chosen.make(groups, self.rate(0))
 
     def count(self, step: int) -> int:
         """How many rows are in use at a step.
@@ -122,8 +129,9 @@ class TrainedVectors:
 
     def update(self, step: int) -> bool:
         """Take the step; False where the gradient is no number, or never becomes one."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate(step) * group["scale"]
+        for optimizer in (self._optimizer, self._walk.optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(step) * group["scale"]
         self._scaler.unscale_(self._optimizer)
         limit = self._settings.clip_gradient or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self._rows.values(), limit)
@@ -131,14 +139,19 @@ class TrainedVectors:
             return False
         if torch.isfinite(norm):
             self._signal.update(self._rows, cut=self._settings.anytime)
-        sizes = self._signal.strength if self._settings.anytime else None
-        pull_back(self._rows, self.anchors, self._settings.pull, sizes)
+            self._walk.follow(step, self._rows, self._pull)
+            self._pull(self._rows)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad()
         if self._settings.renorm:
             restore_lengths(self._rows, self._lengths)
+            restore_lengths(self._walk.rows, self._lengths)
         return not self._scaler.is_enabled() or self._scaler.get_scale() >= 1
+
+    def _pull(self, rows: Rows) -> None:
+        sizes = self._signal.strength if self._settings.anytime else None
+        pull_back(rows, self.anchors, self._settings.pull, sizes)
 
     @property
     def estimate(self) -> Estimate:
@@ -149,5 +162,5 @@ class TrainedVectors:
         """What has been learned after a step, in tensors of its own; ask once for each step."""
         with learned_values(self._optimizer):
             averaged = self._average.update(step, self._rows)
-            self._settling.update(self._rows, averaged)
+            self._settling.update(self._rows, averaged, self._walk.rows)
         return {key: rows[: self.count(step)] for key, rows in averaged.items()}

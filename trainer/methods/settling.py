@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..embeddings.embedding import Rows
-from .averaging import polynomial_share
+from .noise_walk import Scatter
 
 PATIENCE: Mapping[str, float] = {"fast": 0.12, "balanced": 0.07, "thorough": 0.03, "none": 0.0}
 """What as many steps again have to gain, as a share of the way, for a run to go on."""
@@ -28,6 +28,12 @@ AGAIN = 1 - math.sqrt(0.5)
 LAG = 7 / 3
 """What is left of the way, in lags of the slower mean behind the faster: for noise that is
 independent from step to step, the root of 16/7 over 16/7 + 4/3 − 2 · 8/5."""
+
+SURE = 1.5
+"""Factor by which what is left is told too large or too small at most, in four of five runs."""
+
+NOTABLE = 0.1
+"""Share of the way from which on it is told that noise has carried a word off."""
 
 UNSURE = 2.0
 """Factor by which the number of steps that is foreseen at the start may be wrong."""
@@ -62,12 +68,20 @@ class Estimate:
         over_noise: the signal in the gradient of a step when it was strongest, over its noise now;
             None where no signal was found yet.
         turned: angle between the word and where it began, in radians, mean of its vectors.
-        left: what is left of the way, as a share of all of it, 0..1.
+        ahead: what steps without number would still take off, as a share of the way, 0..1.
+        astray: how far noise has carried the word off where nothing calls it back, as a share of
+            the way; no steps take that off.
     """
 
     over_noise: float | None
     turned: float
-    left: float
+    ahead: float
+    astray: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """What is left of the way, as a share of all of it, 0..1."""
+        return min(1.0, math.hypot(self.ahead, self.astray))
 
     @property
     def share(self) -> float:
@@ -75,9 +89,14 @@ class Estimate:
         return 1 - self.left
 
     @property
+    def likely(self) -> tuple[float, float]:
+        """Between which shares of the way the word is in four of five runs."""
+        return max(0.0, 1 - SURE * self.left), 1 - self.left / SURE
+
+    @property
     def gain(self) -> float:
         """What as many steps again would bring, as a share of the way."""
-        return AGAIN * self.left
+        return AGAIN * self.ahead
 
     def is_enough(self, step: int, patience: str) -> bool:
         """Whether more is not worth it after so many steps, see `PATIENCE`."""
@@ -105,18 +124,24 @@ class Estimate:
     def numbers(self) -> str:
         """What the estimate rests on, for the report."""
         signal = "not known yet" if self.over_noise is None else f"{self.over_noise:.2g}"
-        return (
-            f"turned by {math.degrees(self.turned):.0f}° since the start, signal over noise of a "
-            f"step {signal}; as many steps again would bring it nearer by about {self.gain:.0%} of "
-            "the way"
+        least, most = self.likely
+        told = (
+            f"likely {least:.0%} to {most:.0%} of it; turned by {math.degrees(self.turned):.0f}° "
+            f"since the start, signal over noise of a step {signal}; as many steps again would "
+            f"bring it nearer by about {self.gain:.0%} of the way"
         )
+        if self.astray < NOTABLE:
+            return told
+        return f"{told}; noise has carried it off by {self.astray:.0%}, which they do not mend"
 
 
 class Settling:
     """Follows the averaged word from step to step.
 
     Noise alone cannot tell that a word still travels. Then the mean over the last half of the steps
-    is ahead of one that reaches back farther, and how far says what is left.
+    is ahead of one that reaches back farther, and how far says what is left. Nor do averages tell
+    what noise has done where the loss is flat. That is how far the `NoiseWalk` has come, times the
+    ratio by which the vectors scatter less than it does: the loss calls them back by so much.
 
     Args:
         start: encoder key -> [vectors, width]: where the vectors that learn began.
@@ -124,26 +149,27 @@ class Settling:
 
     def __init__(self, start: Rows) -> None:
         self._start = {key: _directions(rows) for key, rows in start.items()}
-        self._slow: dict[str, Tensor] = {}
-        self._count = 0
-        self._turned = self._lag = 0.0
+        self._vectors, self._walk = Scatter(), Scatter()
+        self._turned = self._lag = self._strayed = 0.0
 
     @torch.no_grad()
-    def update(self, vectors: Rows, word: Rows) -> None:
+    def update(self, vectors: Rows, word: Rows, walk: Rows) -> None:
         """Take in a step.
 
         Args:
             vectors: as the step left them: encoder key -> [vectors, width].
             word: their mean over about the last half of all steps.
+            walk: the rows of the `NoiseWalk`.
         """
-        self._count += 1
-        for key in self._start:
-            rows = vectors[key].detach()
-            slow = self._slow.setdefault(key, rows.clone()).to(rows.device)
-            self._slow[key] = slow.lerp(rows, polynomial_share(self._count, power=1))
+        self._vectors.update({key: vectors[key] for key in self._start})
+        self._walk.update({key: walk[key] for key in self._start})
         now = {key: _directions(word[key]) for key in self._start}
-        slower = {key: _directions(rows) for key, rows in self._slow.items()}
+        slower, strayed = (
+            {key: _directions(rows) for key, rows in one.mean.items()}
+            for one in (self._vectors, self._walk)
+        )
         self._turned, self._lag = _angle(now, self._start), _angle(now, slower)
+        self._strayed = _angle(strayed, self._start)
 
     def estimate(self, over_noise: float | None) -> Estimate:
         """Where the word is.
@@ -151,17 +177,23 @@ class Settling:
         Args:
             over_noise: see `Estimate`.
         """
-        travelling = min(1.0, LAG * self._lag / self._turned) if self._turned else 1.0
-        left = max(share_left(over_noise, self._count), travelling) if self._count else 1.0
-        return Estimate(over_noise, self._turned, left)
+        if not self._turned:
+            return Estimate(over_noise, 0.0, 1.0)
+        travelling = min(1.0, LAG * self._lag / self._turned)
+        ahead = max(share_left(over_noise, self._vectors.count), travelling)
+        flat = min(1.0, self._vectors.square / self._walk.square) if self._walk.square else 0.0
+        return Estimate(over_noise, self._turned, ahead, flat * self._strayed / self._turned)
 
     def state_dict(self) -> dict[str, Any]:
         """See `state.Stateful`."""
-        return {"count": self._count, "slow": dict(self._slow)}
+        return {"vectors": self._vectors.state_dict(), "walk": self._walk.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state.Stateful`."""
-        self._count, self._slow = state_dict["count"], dict(state_dict["slow"])
+        """See `state.Stateful`; also of a version that knew no walk."""
+        if "vectors" not in state_dict:
+            state_dict = {"vectors": {"mean": state_dict["slow"], **state_dict}, "walk": {}}
+        self._vectors.load_state_dict(state_dict["vectors"])
+        self._walk.load_state_dict(state_dict["walk"])
 
 
 _SHARES = {

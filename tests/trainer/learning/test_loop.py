@@ -239,9 +239,10 @@ def test_half_precision_needs_and_gets_loss_scaling() -> None:
     assert not torch.equal(scaled, start)
 
 
-def test_step_that_overflows_is_skipped_and_the_scale_lowered() -> None:
+@pytest.mark.parametrize("changes", [{}, {"schedule": "anytime", "learning_rate": "0.08"}])
+def test_step_that_overflows_is_skipped_and_the_scale_lowered(changes: dict[str, str]) -> None:
     start = ToyModel().text_encoders[0].vocabulary[[5]]
-    run = list(train(Half(200.0), [plain()], settings()))
+    run = list(train(Half(200.0), [plain()], settings(**changes)))
     assert torch.equal(run[0].last.vectors["clip_l"], start)
     assert not torch.equal(run[-1].last.vectors["clip_l"], start)
 

@@ -36,7 +36,7 @@ def values(progress: Progress) -> tuple:
     return (
         progress.step, progress.loss, progress.smoothed_loss, progress.evaluation,
         progress.learning_rate, progress.last.fingerprint, progress.best.fingerprint,
-        progress.kept.fingerprint,
+        progress.kept.fingerprint, progress.estimate,
     )  # fmt: skip
 
 

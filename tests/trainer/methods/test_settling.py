@@ -3,66 +3,83 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
-from textual_inversion.trainer.methods.averaging import Average
-from textual_inversion.trainer.methods.learning_rate import parse_learning_rate
-from textual_inversion.trainer.methods.optimizers import Sphere
+from support.sphere import Bowl, angle, learn, start
 from textual_inversion.trainer.methods.settling import (
     FIRST,
     FORESEEN,
     PATIENCE,
+    SURE,
     Estimate,
     Settling,
     share_left,
     steps_until,
 )
-from textual_inversion.trainer.methods.signal import GradientSignal
 from torch import Tensor
 
-WIDTH = 96
-AWAY = 1.0
+MARKS = (125, 400)
 
 
-def learn(over_noise: float, steps: int, seed: int, rate: str = "0.08") -> tuple[Estimate, float]:
-    """The estimate after learning a row an angle away under noise, and what was left in truth."""
-    start, goal = torch.zeros(1, WIDTH), torch.zeros(1, WIDTH)
-    start[0, 0], goal[0, 0], goal[0, 1] = 1.0, math.cos(AWAY), math.sin(AWAY)
-    row = start.clone().requires_grad_()
-    optimizer, schedule = Sphere([row], 1.0), parse_learning_rate(rate, "anytime", steps)
-    signal, settling = GradientSignal(), Settling({"a": start})
-    average = Average("last half", steps, {"a": torch.ones(1, 1)})
-    chance = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        noise = torch.randn(1, WIDTH, generator=chance)
-        row.grad = -goal + math.sin(AWAY) / over_noise * noise / noise.norm()
-        signal.update({"a": row}, cut=True)
-        optimizer.param_groups[0]["lr"] = schedule(step)
-        optimizer.step()
-        word = average.update(step, {"a": row})
-        settling.update({"a": row}, word)
-    return settling.estimate(signal.over_noise), angle(word["a"], goal) / AWAY
+@cache
+def goal(bowl: Bowl, seed: int) -> tuple[Tensor, float]:
+    """Where learning leads without noise, and how far that is from the start."""
+    *_, (word, _) = learn(replace(bowl, over_noise=math.inf), 500, seed)
+    return word, angle(word, start(bowl))
 
 
-def angle(one: Tensor, other: Tensor) -> float:
-    return float(torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1).acos())
+@cache
+def told(bowl: Bowl, steps: int, seed: int) -> list[tuple[Estimate, float]]:
+    """At each of the marks, the estimate and what was left in truth."""
+    word, whole = goal(replace(bowl, over_noise=1.0, own_noise=False), seed)
+    rows = dict(enumerate(learn(bowl, steps, seed), 1))
+    return [(rows[n][1], angle(rows[n][0], word) / whole) for n in MARKS]
 
 
-@pytest.mark.parametrize("over_noise", [1.0, 0.3, 0.1])
-@pytest.mark.parametrize("steps", [125, 600])
-def test_what_is_left_is_told_within_a_factor(over_noise: float, steps: int) -> None:
-    factors = []
-    for seed in range(5):
-        estimate, left = learn(over_noise, steps, seed)
-        factors.append(max(estimate.left / left, left / estimate.left))
-    assert sum(factor < 1.5 for factor in factors) >= 4, factors
+@pytest.mark.parametrize(
+    ("over_noise", "own_noise"),
+    [(1.0, False), (0.3, False), (0.1, False), (0.3, True), (0.1, True)],
+)
+def test_what_is_left_is_told_within_a_factor(over_noise: float, own_noise: bool) -> None:
+    """Where the loss is steep in a few directions, as that of networks is."""
+    bowl = Bowl(over_noise, steep=5, own_noise=own_noise)
+    factors = [
+        max(estimate.left / left, left / estimate.left)
+        for seed in range(3)
+        for estimate, left in told(bowl, max(MARKS), seed)
+    ]
+    assert sum(factor < SURE for factor in factors) >= 0.8 * len(factors), factors
+
+
+@pytest.mark.parametrize("over_noise", [0.3, 0.1])
+def test_where_all_directions_are_steep_too_little_is_told_of_the_way(over_noise: float) -> None:
+    for estimate, left in told(Bowl(over_noise), max(MARKS), 0):
+        assert left / SURE < estimate.left
+
+
+def test_what_noise_has_done_does_not_keep_a_run_going() -> None:
+    """More steps do not mend it."""
+    assert Estimate(0.3, 1.0, 0.2, astray=0.6).is_enough(200, "balanced")
+    assert Estimate(0.3, 1.0, 0.2, astray=0.6).left > 0.6
+
+
+def test_how_sure_it_is_is_told() -> None:
+    estimate = Estimate(0.31, 1.0, 0.2, astray=0.0)
+    assert "likely 70% to 87% of it" in estimate.numbers
+    assert "noise has carried it off" not in estimate.numbers
+    assert "noise has carried it off by 30%" in Estimate(0.31, 1, 0.2, 0.3).numbers
+    assert Estimate(None, 0.0, 1.0).likely == (0.0, pytest.approx(1 / 3))
 
 
 def test_a_word_that_still_travels_is_not_there() -> None:
     """With clean gradients but tiny steps, noise alone would say that all is known."""
-    estimate, left = learn(3.0, 100, 0, rate="0.002")
-    assert left > 0.8
+    bowl = Bowl(3.0)
+    *_, (word, estimate) = learn(bowl, 100, 0, learning_rate="0.002")
+    word_there, whole = goal(replace(bowl, over_noise=1.0), 0)
+    assert angle(word, word_there) > 0.8 * whole
     assert estimate.left > 0.3
     assert not estimate.is_enough(100, "balanced")
 
@@ -127,14 +144,27 @@ def test_steps_until_is_the_other_way_round() -> None:
 
 def test_it_goes_on_from_its_state() -> None:
     chance = torch.Generator().manual_seed(0)
-    start = {"a": torch.randn(2, 5, generator=chance)}
-    run = [{"a": start["a"] + 0.1 * torch.randn(2, 5, generator=chance)} for _ in range(8)]
-    whole, first, second = (Settling(start) for _ in range(3))
-    for rows in run:
-        whole.update(rows, rows)
-    for rows in run[:5]:
-        first.update(rows, rows)
+    begin = {"a": torch.randn(2, 5, generator=chance)}
+    run = [
+        [{"a": begin["a"] + 0.1 * torch.randn(2, 5, generator=chance)} for _ in range(2)]
+        for _ in range(8)
+    ]
+    whole, first, second = (Settling(begin) for _ in range(3))
+    for rows, walk in run:
+        whole.update(rows, rows, walk)
+    for rows, walk in run[:5]:
+        first.update(rows, rows, walk)
     second.load_state_dict(first.state_dict())
-    for rows in run[5:]:
-        second.update(rows, rows)
+    for rows, walk in run[5:]:
+        second.update(rows, rows, walk)
     assert second.estimate(0.5) == whole.estimate(0.5)
+    assert whole.estimate(0.5).astray > 0
+
+
+def test_a_state_from_before_noise_was_followed_is_gone_on_from() -> None:
+    begin = {"a": torch.eye(3)[:1]}
+    settling = Settling(begin)
+    settling.load_state_dict({"count": 9, "slow": {"a": torch.eye(3)[:1]}})
+    settling.update({"a": torch.eye(3)[1:2]}, {"a": torch.eye(3)[1:2]}, begin)
+    assert settling.estimate(0.5).ahead >= share_left(0.5, 10)
+    assert settling.estimate(0.5).astray == 0

@@ -54,7 +54,7 @@ class Family:
         usual = str(smallest) if smallest == largest else f"{smallest} to {largest}"
         return (
             f"This model was made for pictures of {usual} pixels, and at a resolution of "
-            f"{resolution} it draws differently: a word learned there means less at the usual "
+            f"{resolution} it draws differently: a word learned there works less well at the usual "
             f"size. Set resolution to {usual}."
         )
 

@@ -1,4 +1,4 @@
-"""The host's text encoders: which of them read vectors in the place of words, and CLIPs that do."""
+"""The host's text encoders: which of them read vectors in place of words, and CLIPs that do."""
 
 from __future__ import annotations
 

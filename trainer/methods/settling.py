@@ -107,7 +107,7 @@ class Estimate:
         signal = "not known yet" if self.over_noise is None else f"{self.over_noise:.2g}"
         return (
             f"turned by {math.degrees(self.turned):.0f}° since the start, signal over noise of a "
-            f"step {signal}; as many steps again would bring it nearer by about {self.gain:.0%} of "
+            f"step {signal}; twice as many steps would bring it nearer by about {self.gain:.0%} of "
             "the way"
         )
 
@@ -168,7 +168,7 @@ _SHARES = {
     0.1: "at the start",
     0.29: "a quarter of the way",
     0.42: "a third of the way",
-    0.58: "half way there",
+    0.58: "halfway there",
     0.71: "two thirds of the way",
     0.85: "three quarters of the way",
     0.95: "nine tenths of the way",

@@ -65,7 +65,7 @@ def parse(text: str) -> Node:
     """
     if len(text) > LONGEST:
         raise InputError(
-            f"The expression has over {LONGEST} signs: make the word in several steps."
+            f"The expression has over {LONGEST} characters: make the word in several steps."
         )
     return _Parser(text).whole()
 

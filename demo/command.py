@@ -25,8 +25,8 @@ def describe_demo(parser: CommandParser) -> None:
         "--concept", default="candy-flower", help="What to learn" + DEFAULT + "; a wrong name "
         "lists the right ones."
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, help="Updates of the vectors, if not the default.")
-    parser.add_argument("--seed", type=int, default=0, help="Start of all random choices.")
+    parser.add_argument("--steps", type=int, help="How many steps, if not the default.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed for all random choices.")
 
 
 def _tiny_model() -> object:

@@ -155,8 +155,8 @@ def tell(folder: Path, concept: str, run: Sequence[Progress], model: DiffusersMo
     picture = story_picture(
         [
             (f"Five pictures of something new: “{concept}”", shown, []),
-            (f"Before: the nearest words, “{phrase}”, asked for on …", before, places),
-            (f"After: the learned word “{concept}”, same places, same noise", after, places),
+            (f"Before: drawn with the nearest words, “{phrase}”", before, places),
+            (f"After: drawn with the learned word “{concept}”, from the same noise", after, places),
         ],
         list(measured.values()),
     )

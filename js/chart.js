@@ -10,7 +10,7 @@ export const SERIES = [
   { key: "smoothed", column: SMOOTHED, label: "smoothed", shown: true },
   { key: "evaluation", column: EVALUATION, label: "evaluation", shown: true },
   { key: "rate", column: RATE, label: "learning rate", shown: false },
-  { key: "share", column: SHARE, label: "share of the way", shown: true },
+  { key: "share", column: SHARE, label: "progress", shown: true },
   { key: "ranked", column: RANKED, label: "ranked right", shown: true },
 ];
 

@@ -32,7 +32,7 @@ function middle() {
 
 /** Say why something cannot be done. */
 function refuse(sentence) {
-  app.extensionManager.toast?.add({ severity: "warn", summary: "Not in a prompt", detail: sentence, life: 10000 });
+  app.extensionManager.toast?.add({ severity: "warn", summary: "Cannot be used in a prompt", detail: sentence, life: 10000 });
 }
 
 export function acceptDrops() {

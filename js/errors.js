@@ -42,7 +42,7 @@ export function sentenceOf({ type, message, details, extra_info: about = {} }) {
     case "value_smaller_than_min": return `${name} is ${value}: it must be at least ${limits.min}.`;
     case "value_bigger_than_max": return `${name} is ${value}: it must be at most ${limits.max}.`;
     case "value_not_in_list": return `${name} is “${value}”, which is not in the list: choose another, or press R to refresh the list.`;
-    case "invalid_input_type": return `${name} is “${value}”, which it cannot be: enter another value.`;
+    case "invalid_input_type": return `${name} is “${value}”, which is not valid: enter another value.`;
     case "return_type_mismatch": return `${name} does not take ${about.received_type}: connect something else.`;
     default: return details ? `${message}: ${details}` : message;
   }

@@ -79,6 +79,7 @@ export class Panel {
     this.chart.addEventListener("pointerleave", () => (this.hint.textContent = ""));
     const toggles = SERIES.map(({ key, label }) => this.#toggle(key, label));
     this.rankedToggle = toggles[SERIES.findIndex(({ key }) => key === "ranked")];
+    this.rankedToggle.hidden = true;
     this.notes = element("div", { className: "ti-notes" });
     this.buttons = BUTTONS.map((button) => this.#button(button));
     this.root = element("div", { className: "ti-panel" },

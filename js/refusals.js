@@ -50,12 +50,14 @@ function refuse(node, complaints) {
   const marks = marked.map((name) => mark(node, name));
   // Any of these may be the cause; where a sentence names none, each of them.
   const causes = [...marked, ...named(text, names)];
-  const unwatch = watch(node, causes.length ? causes : names, () => refusals.get(node)?.end());
+  const end = () => refusals.get(node)?.end();
+  // A node of another graph may have the same number, and must not be marked for it.
+  const undo = [watch(node, causes.length ? causes : names, end), after(node, "onRemoved", end)];
   refusals.set(node, {
     slots: marked.map((name) => slotOf(node, name)),
     end() {
       refusals.delete(node);
-      for (const undo of [unwatch, hide, ...marks]) undo();
+      for (const one of [...undo, hide, ...marks]) one();
       drawAgain();
     },
   });

@@ -36,7 +36,7 @@ export function headline(run) {
   const { status, message, kept } = run;
   if (!status) return "";
   if (status === "running") {
-    return run.stopping && message.startsWith("step ") ? "stopping after this step; the word is kept" : message || "begins";
+    return run.stopping && message.startsWith("step ") ? "stopping after this step; the word is kept" : message || "starting";
   }
   const step = run.step.toLocaleString("en");
   const place = run.steps > run.step ? `${step} of ${run.steps.toLocaleString("en")}` : step;
@@ -45,7 +45,7 @@ export function headline(run) {
   if (status === "stopped") return [`stopped at ${place} steps`, ...saved].join("; ");
   const reason = message ? ` (${message.replace(/\.$/, "")})` : "";
   const where = kept.length ? [`kept as ${kept.join(" and ")}`] : [];
-  return [`cut short at ${place}${reason}`, ...where, "Run goes on from here"].join("; ");
+  return [`cut short at ${place}${reason}`, ...where, "Run continues from here"].join("; ");
 }
 
 /** What else there is to tell: where the word of a run that goes on was saved, and what is unusual. */

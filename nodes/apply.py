@@ -38,7 +38,7 @@ class ApplyEmbedding(io.ComfyNode):
                     f"a photo of {PLACEHOLDER}",
                     f"The prompt. Write {PLACEHOLDER}, embedding:NAME or the name itself for the "
                     "word. Other words can stand beside it as embedding:NAME: those in the "
-                    "embeddings folder, and those of Apply nodes that the clip comes from.",
+                    "embeddings folder, and those of the Apply nodes before this one.",
                     library.list_files(),
                     "",
                 ),
@@ -181,7 +181,7 @@ def _encode(
     start, end = when
     if start >= end:
         raise InputError(
-            f"The word would never count: start_percent ({start:g}) must be below end_percent "
+            f"The word would never be used: start_percent ({start:g}) must be below end_percent "
             f"({end:g})."
         )
     word = at_strength(clip, embedding, strength)

@@ -146,7 +146,7 @@ class BlendEmbeddings(io.ComfyNode):
                     "clip",
                     optional=True,
                     tooltip="The text encoder for [text], usual lengths and drawing; not needed "
-                    "for others.",
+                    "otherwise.",
                 ),
                 *drawing_inputs(),
             ],

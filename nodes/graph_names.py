@@ -32,8 +32,8 @@ def check_alone(hidden: Any, names: Sequence[str]) -> None:
             if any(same_name(name, mine) for mine in names):
                 title = node.get("_meta", {}).get("title", node.get("class_type"))
                 raise InputError(
-                    f"The name “{name}” is also given to the node “{title}” ({number}), and both "
-                    "would write its file: give each of them a name of its own."
+                    f"The name “{name}” is also used by the node “{title}” ({number}), and both "
+                    "would write the same file: give each a name of its own."
                 )
 
 

@@ -177,8 +177,8 @@ def _done_before(
     """What a training gave whose words are in their files; only the preview is made again."""
     names = " and ".join(f"“{word.name}”" for word in words)
     note = (
-        f"{names} was learned before from the same pictures with the same settings: its file is "
-        "used. Turn on overwrite to learn it again."
+        f"Already learned from the same pictures with the same settings: {names} is read from its "
+        "file. Turn on overwrite to train again."
     )
     run = next(runs_of(runs_folder(), settings, fingerprints(model, pictures, start)), None)
     # The words of a pair are drawn together, as they were learned.

@@ -61,7 +61,7 @@ def test_error_messages_are_real() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     # Texts are written in several literals, one for each line.
     code = re.sub(r'"\s*\n\s*f?"', "", code)
-    rows = first_columns(section("troubleshooting.md", "Trouble and answers"), 1)
+    rows = first_columns(section("troubleshooting.md", "Messages"), 1)
     assert len(rows) > 10
     for (message,) in rows:
         for part in message.split("…"):

@@ -79,7 +79,7 @@ class TextEncoder:
         vocabulary: the frozen table of token vectors, [tokens, width].
         token_ids: text -> ids of its tokens, without start, end and padding.
         scale: what the encoder multiplies a row by when it looks up a token (Gemma's is the
-            square root of the width); vectors in the place of a word are not multiplied.
+            square root of the width); vectors in place of a word are not multiplied.
         word: id of a token -> its text, for people.
         padding: id of the token that fills prompts up to their usual length.
     """

@@ -11,7 +11,7 @@ import struct
 from mmap import mmap
 
 LABORIOUS = (
-    "has far more parts than a picture needs, and would take minutes to read: save it anew in a "
+    "has far more parts than a picture needs, and would take minutes to read: save it again in a "
     "picture editor"
 )
 """What is said of a picture for which `is_laborious` is true."""

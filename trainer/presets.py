@@ -152,7 +152,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 HELP = (
-    "A recipe: sets some of the settings, whatever they are here, and leaves the others. "
+    "A recipe: overrides some of the settings and leaves the others. "
     + "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
     + "."
 )

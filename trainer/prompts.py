@@ -204,10 +204,7 @@ def read_text(path: Path) -> str:
         text = "\0"
     # UTF-16 without a mark reads as UTF-8 with zeros between the letters.
     if "\0" in text:
-        raise InputError(
-            f"The text of “{path.name}” is in an encoding that the file does not name: save it as "
-            "UTF-8."
-        )
+        raise InputError(f"The text of “{path.name}” is in an unknown encoding: save it as UTF-8.")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

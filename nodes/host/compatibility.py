@@ -97,7 +97,7 @@ def told(problems: Mapping[Internal, str], left_out: Iterable[str]) -> str:
     """
     found = ", ".join(dict.fromkeys(f"{one} {problem}" for one, problem in problems.items()))
     return (
-        f"Textual inversion {VERSION} does not fit ComfyUI {host_version()} in all: {found}. "
+        f"Textual inversion {VERSION} does not fully fit ComfyUI {host_version()}: {found}. "
         f"Left out: {', '.join(left_out)}. Look for a newer version of the pack."
     )
 

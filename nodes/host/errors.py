@@ -35,7 +35,7 @@ def explained(error: BaseException | None, left: Sequence[str] = ()) -> InputErr
     if left and isinstance(error, RuntimeError) and _INFERENCE in str(error):
         places = ", ".join(f"“{place}”" for place in left[:3])
         return InputError(
-            f"ComfyUI {host_version()} keeps numbers of this model in {places}, where training "
+            f"ComfyUI {host_version()} keeps values of this model in {places}, where training "
             "cannot reach them: update this pack, or use another model."
         )
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_GRADIENT):

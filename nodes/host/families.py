@@ -65,12 +65,12 @@ def _other(title: str, what: str) -> Family:
     return Family(title, refused=f"{what}: load a model that draws pictures", stills=False)
 
 
-_ENLARGES = "only makes given pictures larger or finer: train on the model that draws them"
+_ENLARGES = "only enlarges or refines given pictures: train on the model that draws them"
 _READS_IDS = (
-    "reads a prompt as numbers of tokens and looks up no vectors that could be learned: train on "
+    "reads a prompt as token ids and looks up no vectors that could be learned: train on "
     "another family"
 )
-_FILMS = "makes films of a given picture and reads no prompt"
+_ANIMATES = "makes videos from a given picture and reads no prompt"
 
 OVIS = _drawn("Ovis Image", 1024, 5)
 
@@ -142,26 +142,27 @@ FAMILIES: Mapping[str, Family] = {
         "Lotus", "estimates depth and draws nothing of its own: train on another family"
     ),
     "Stable_Zero123": _refused(
-        "Stable Zero123", "turns a given picture and reads no prompt: train on another family"
+        "Stable Zero123",
+        "shows a given picture from other sides and reads no prompt: train on another family",
     ),
     "Lens": _refused("Lens", _READS_IDS),
     "HiDreamO1": _refused("HiDream-O1", _READS_IDS),
     "CosmosT2V": _refused(
-        "Cosmos 1", "is trained by a formula of its own (EDM): train on Cosmos Predict 2"
+        "Cosmos 1", "is trained with a formula of its own (EDM): train on Cosmos Predict 2"
     ),
     "CosmosI2V": _refused(
         "Cosmos 1, image to video",
-        "is trained by a formula of its own (EDM): train on Cosmos Predict 2",
+        "is trained with a formula of its own (EDM): train on Cosmos Predict 2",
     ),
     "CogVideoX_T2V": _refused(
-        "CogVideoX", "is trained by a formula of its own: train on another family"
+        "CogVideoX", "is trained with a formula of its own: train on another family"
     ),
     "CogVideoX_I2V": _refused(
         "CogVideoX, image to video",
-        "is trained by a formula of its own: train on another family",
+        "is trained with a formula of its own: train on another family",
     ),
     "CogVideoX_Inpaint": _refused(
-        "CogVideoX, inpainting", "is trained by a formula of its own: train on another family"
+        "CogVideoX, inpainting", "is trained with a formula of its own: train on another family"
     ),
     "CosmosI2VPredict2": _another(
         "Cosmos Predict 2, image to video", "a first picture", "Cosmos Predict 2"
@@ -173,26 +174,26 @@ FAMILIES: Mapping[str, Family] = {
         "SkyReels, image to video", "a first picture", "Hunyuan Video"
     ),
     "WAN21_CausalAR_T2V": _another(
-        "Wan 2.1, causal", "the frames before", "Wan 2.1 text to video"
+        "Wan 2.1, causal", "the preceding frames", "Wan 2.1 text to video"
     ),
     "WAN21_I2V": _another("Wan, image to video", "a first picture", "Wan text to video"),
-    "WAN21_FunControl2V": _another("Wan Fun Control", "a film to follow", "Wan text to video"),
-    "WAN21_Vace": _another("Wan VACE", "a film to follow", "Wan text to video"),
+    "WAN21_FunControl2V": _another("Wan Fun Control", "a video to follow", "Wan text to video"),
+    "WAN21_Vace": _another("Wan VACE", "a video to follow", "Wan text to video"),
     "WAN21_Camera": _another("Wan 2.1 Camera", "a first picture", "Wan text to video"),
     "WAN22_Camera": _another("Wan 2.2 Camera", "a first picture", "Wan text to video"),
-    "WAN22_S2V": _another("Wan 2.2, sound to video", "a sound", "Wan text to video"),
-    "WAN21_HuMo": _another("Wan HuMo", "a person and a sound", "Wan text to video"),
-    "WAN22_Animate": _another("Wan Animate", "a film to follow", "Wan text to video"),
-    "WAN21_FlowRVS": _another("Wan FlowRVS", "a film", "Wan text to video"),
+    "WAN22_S2V": _another("Wan 2.2, sound to video", "audio", "Wan text to video"),
+    "WAN21_HuMo": _another("Wan HuMo", "a person and audio", "Wan text to video"),
+    "WAN22_Animate": _another("Wan Animate", "a video to follow", "Wan text to video"),
+    "WAN21_FlowRVS": _another("Wan FlowRVS", "a video", "Wan text to video"),
     "WAN21_SCAIL": _another("Wan SCAIL", "poses to follow", "Wan text to video"),
     "WAN21_SCAIL2": _another("Wan SCAIL 2", "poses to follow", "Wan text to video"),
     "WAN22_WanDancer": _another("WanDancer", "a person and music", "Wan text to video"),
     # Nothing that could be called a picture.
-    "LTXAV": _other("LTX 2", "makes films with sound"),
-    "MiniMaxH3": _other("MiniMax H3", "makes films with sound"),
-    "SVD_img2vid": _other("Stable Video Diffusion", _FILMS),
-    "SV3D_u": _other("SV3D u", _FILMS),
-    "SV3D_p": _other("SV3D p", _FILMS),
+    "LTXAV": _other("LTX 2", "makes videos with sound"),
+    "MiniMaxH3": _other("MiniMax H3", "makes videos with sound"),
+    "SVD_img2vid": _other("Stable Video Diffusion", _ANIMATES),
+    "SV3D_u": _other("SV3D u", _ANIMATES),
+    "SV3D_p": _other("SV3D p", _ANIMATES),
     "StableAudio": _other("Stable Audio", "makes sound"),
     "StableAudio3": _other("Stable Audio 3", "makes sound"),
     "ACEStep": _other("ACE-Step", "makes music"),

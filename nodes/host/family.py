@@ -68,7 +68,7 @@ class Family:
         usual = spanned(self.sides)
         return (
             f"This model was made for pictures of {usual} pixels, and at a resolution of "
-            f"{resolution} it draws differently: a word learned there means less at the usual "
+            f"{resolution} it draws differently: a word learned there works less well at the usual "
             f"size. Set resolution to {usual}."
         )
 

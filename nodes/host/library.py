@@ -126,7 +126,7 @@ def check_free(name: str, *, overwrite: bool = False) -> None:
     if len({path.parent for path in exact}) > 1:
         raise InputError(
             f"Several embeddings are called “{name}” ({', '.join(map(_listed_as, exact))}), and "
-            "ComfyUI draws with any of them: choose another name, or remove all but one."
+            "ComfyUI may draw with any of them: choose another name, or remove all but one."
         )
     if exact and not _is_inside(exact[0]) and not exact[0].is_symlink():
         raise InputError(
@@ -176,7 +176,7 @@ def save(embedding: Embedding, file_format: str = "safetensors", *, overwrite: b
 def _refuse(taken: Sequence[Path]) -> None:
     if taken:
         raise InputError(
-            f"An embedding “{_listed_as(taken[0])}” exists already: choose another name, turn on "
+            f"An embedding “{_listed_as(taken[0])}” already exists: choose another name, turn on "
             "overwrite, or draw with it through Load Embedding."
         )
 

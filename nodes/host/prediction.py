@@ -36,8 +36,8 @@ class Network:
         self._model, self._base = model, model.model
         if getattr(self._base.diffusion_model, "time_r_in", None) is not None:
             raise InputError(
-                "This model was distilled to take few long steps (MeanFlow), of which pictures "
-                "teach nothing: train on the full model of its family, whose text encoder is the "
+                "This model was distilled to take few long steps (MeanFlow), which pictures "
+                "cannot teach: train on the full model of its family, whose text encoder is the "
                 "same, so that the word works with this model too."
             )
         self._attention = PlainAttention()

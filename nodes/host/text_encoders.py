@@ -1,4 +1,4 @@
-"""The host's text encoders: which of them read vectors in the place of words, and CLIPs that do."""
+"""The host's text encoders: which of them read vectors in place of words, and CLIPs that do."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def text_encoders(clip: Any) -> list[HostEncoder]:
             encoders.append(HostEncoder(name, tokenizer.embedding_key, tokenizer, model))
     if not encoders:
         raise InputError(
-            f"The text encoder {type(clip.cond_stage_model).__name__} takes no vectors in the "
+            f"The text encoder {type(clip.cond_stage_model).__name__} takes no vectors in "
             "place of words, so no word can be learned for it: load a model of another family, "
             "such as SDXL, Flux.1 or Z-Image."
         )

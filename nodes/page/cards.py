@@ -76,11 +76,14 @@ _CONTENTS = Known(_read)
 def _prompt(file: PurePosixPath) -> tuple[str, str]:
     """How a prompt names a file, or why it cannot."""
     if file.suffix.lower() not in library.HOST_SUFFIXES:
-        return "", f"ComfyUI's prompts read no {file.suffix} files: drop it onto the graph instead."
+        return (
+            "",
+            f"ComfyUI reads no {file.suffix} files in prompts: drop it onto the graph instead.",
+        )
     try:
         return f"embedding:{'/'.join(check_name(part) for part in file.with_suffix('').parts)}", ""
     except InputError:
         return "", (
-            f"A prompt would cut “{file.with_suffix('')}” off, as names in it end at white space, "
+            f"A prompt cannot name “{file.with_suffix('')}”, as names in it end at white space, "
             "commas, brackets and quotes: rename the file, or drop it onto the graph."
         )

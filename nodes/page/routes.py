@@ -163,7 +163,7 @@ async def _control(request: web.Request) -> web.StreamResponse:
     run_id, action = asked
     run = RUNS.get(run_id) if isinstance(run_id, str) else None
     if run is None:
-        return _refusal(404, "This run has already ended, or goes on in another ComfyUI.")
+        return _refusal(404, "This run has already ended, or is running in another ComfyUI.")
     if not isinstance(action, str) or action not in ACTIONS:
         return _refusal(400, f"The action must be one of {', '.join(sorted(ACTIONS))}.")
     run.ask(action)
@@ -190,7 +190,7 @@ async def _posted(request: web.Request, *names: str) -> list[Any] | web.Response
     """Some values of what was posted, or a refusal."""
     # Another site's form cannot send JSON, and its script must be allowed to by the host.
     if request.content_type != "application/json":
-        return _refusal(403, "This is asked for in JSON, as ComfyUI's own page does.")
+        return _refusal(403, "Send this as JSON, as ComfyUI's own page does.")
     try:
         asked = json.loads(await request.read())
         return [asked[name] for name in names]

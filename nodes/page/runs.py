@@ -53,7 +53,7 @@ class NodeDisplay:
     def begin(self, report: RunReport, step: int) -> None:
         """See `trainer.runs.training.Display`."""
         self._report = report
-        self.say(f"going on from step {step}" if step else "encoding the pictures")
+        self.say(f"continuing from step {step}" if step else "encoding the pictures")
 
     def say(self, text: str) -> None:
         """Show a line of text."""

@@ -22,6 +22,7 @@ from textual_inversion.demo.model import (
 )
 from textual_inversion.demo.sampling import encode_prompts, sample, sample_latents
 from textual_inversion.demo.vocabulary import write_vocabulary
+from textual_inversion.trainer.embeddings.encoders import family_of
 
 
 def without_prefix(weights, prefix):
@@ -49,6 +50,11 @@ def test_vocabulary_is_the_one_that_the_words_give(tmp_path):
     write_vocabulary(tmp_path)
     for name in ("vocab.json", "merges.txt"):
         assert (tmp_path / name).read_bytes() == (TOKENIZER_FOLDER / name).read_bytes()
+
+
+def test_its_words_are_known_as_words_for_it(tiny: TinyModel):
+    widths = {"clip_l": tiny.text_encoder.config.hidden_size}
+    assert family_of(widths) == "the tiny demo model"
 
 
 def test_known_words_are_one_token_and_others_fall_apart(tiny: TinyModel):

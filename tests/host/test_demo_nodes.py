@@ -18,7 +18,7 @@ from support.workflows import to_api
 
 CONCEPT = "sun-disk"
 CONTEXTS = 20
-GUIDANCE, STEPS = 4.0, 25
+STEPS = 25
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,8 @@ def lesson(host: Host) -> str:
 
 def draw(host: Host, prompts: list[str]) -> torch.Tensor:
     """What stock nodes draw with the tiny model, [prompts, 128, 128, 3] in 0..1."""
+    from textual_inversion.demo.model import GUIDANCE
+
     graph = Graph()
     model = graph.add("TextualInversionDemoModel")
     saved: list[Node] = [

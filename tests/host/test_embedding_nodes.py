@@ -106,7 +106,7 @@ def test_links_out_of_the_folder_are_neither_listed_nor_read(host: Host, tmp_pat
     loaded = graph.add("TextualInversionLoad", file="stays.safetensors")
     graph.add("TextualInversionSave", embedding=loaded[0], name="leads-out", format="safetensors",
               overwrite=False)  # fmt: skip
-    with pytest.raises(GraphFailedError, match="exists already"):
+    with pytest.raises(GraphFailedError, match="already exists"):
         host.run(graph)
     for file in ("leads-out.safetensors", "../embeddings/stays.safetensors", str(outside)):
         graph = Graph()
@@ -229,7 +229,7 @@ def test_saving_twice_and_over_another_word(host: Host) -> None:
     save("one", "kept")
     save("one", "kept")  # the same vectors: nothing to ask about
     before = (host.embeddings / "kept.safetensors").read_bytes()
-    with pytest.raises(GraphFailedError, match="exists already"):
+    with pytest.raises(GraphFailedError, match="already exists"):
         save("another", "kept")
     assert (host.embeddings / "kept.safetensors").read_bytes() == before
     save("another", "kept", overwrite=True)

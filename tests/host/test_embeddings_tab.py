@@ -92,7 +92,7 @@ def test_a_drop_into_a_prompt_that_cannot_work_says_why(
     prompt = page.locator("textarea:visible").first
     before = prompt.input_value()
     page.locator(".ti-card[title='shelf mug.safetensors']").drag_to(prompt)
-    page.get_by_text("A prompt would cut “shelf mug” off").first.wait_for()
+    page.get_by_text("A prompt cannot name “shelf mug”").first.wait_for()
     assert prompt.input_value() == before
     page.locator(".ti-card[title='shelf-2.safetensors']").drag_to(prompt)
     assert "embedding:shelf-2" in prompt.input_value()

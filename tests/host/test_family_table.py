@@ -133,7 +133,7 @@ def test_an_encoder_that_reads_numbers_is_refused(host_modules: ModuleType, tmp_
 
     config = comfy.supported_models.HiDreamO1({"image_model": "hidream_o1"})
     clip = comfy.sd.CLIP(config.clip_target({}), embedding_directory=[str(tmp_path)])
-    with pytest.raises(InputError, match="HiDreamO1TE takes no vectors in the place of words"):
+    with pytest.raises(InputError, match="HiDreamO1TE takes no vectors in place of words"):
         text_encoders(clip)
 
 

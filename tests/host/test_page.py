@@ -100,7 +100,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     host.interrupt()
     wait_for_title(comfy, "cut short")
     told = re.search(
-        r"cut short at (\d+) of [\d,]+; kept as (\S+); Run goes on", title.inner_text()
+        r"cut short at (\d+) of [\d,]+; kept as (\S+); Run continues", title.inner_text()
     )
     assert told[2] == f"{name}-interrupted"
     done = int(told[1])
@@ -210,6 +210,14 @@ def test_a_refusal_stands_on_the_node_until_its_cause_goes(comfy: ComfyPage, des
     page.evaluate(CHANGE, [TRAIN, "timesteps", "all"])
     assert page.evaluate(MARKED) == []
     assert not refusal.inner_text()
+
+    # Another graph has a node of the same number: it is not the one that was refused.
+    page.evaluate(CHANGE, [TRAIN, "timesteps", "sometimes"])
+    comfy.queue()
+    wait_for("timesteps is “sometimes”", "timesteps")
+    open_template(comfy, "your-mug")
+    page.wait_for_timeout(1000)
+    assert page.evaluate(OUTLINED) == []
 
     page.evaluate(
         """() => {

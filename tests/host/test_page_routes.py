@@ -283,7 +283,7 @@ def test_cards(host: Host) -> None:
     assert (negative["prompt"], negative["preview"]) == ("embedding:my-negative", True)
     assert cards[f"{name}.safetensors"]["vectors"] == 3
     assert cards[f"{name}.safetensors"]["prompt"] == "", "a prompt would end the word at the space"
-    assert f"would cut “{name}” off" in cards[f"{name}.safetensors"]["unnamed"]
+    assert f"cannot name “{name}”" in cards[f"{name}.safetensors"]["unnamed"]
     assert "broken.safetensors" in cards["broken.safetensors"]["error"]
     status, kind, content = ask(
         host, "/textual_inversion/embeddings/preview?file=my-negative.safetensors"

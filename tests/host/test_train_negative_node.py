@@ -114,7 +114,7 @@ def test_a_pair_is_two_words_for_two_prompts(host: Host, sd1: str, names: list[s
             graph, checkpoint(graph, sd1), batch(graph, names), name="duo", objective="pair",
             overwrite=False, seed=99,
         )  # fmt: skip
-        with pytest.raises(GraphFailedError, match="exists already"):
+        with pytest.raises(GraphFailedError, match="already exists"):
             host.run(graph)
         (host.embeddings / "elsewhere.safetensors").rename(host.embeddings / f"{taken}.safetensors")
 

@@ -20,7 +20,7 @@ test("the input with which a sentence begins", () => {
 test("or the one whose value it quotes, or that it says to change", () => {
   for (const [sentence, name] of [
     ["“my mug” cannot be the name of an embedding: use letters, digits, “-” and “_”.", "text"],
-    ["An embedding “mug.safetensors” exists already: choose another name, turn on overwrite.", "name"],
+    ["An embedding “mug.safetensors” already exists: choose another name, turn on overwrite.", "name"],
     ["There are no pictures to learn from: connect 3 to 10 of them.", undefined],
     ["Picture 3 has the shape [4]: pictures must be [height, width, 3].", "images"],
     ["There is no word: connect an embedding, or choose a file.", "embedding"],
@@ -29,7 +29,7 @@ test("or the one whose value it quotes, or that it says to change", () => {
 });
 
 test("every input that a sentence names may be the cause", () => {
-  const sentence = "An embedding “mug” exists already: choose another name, or turn on overwrite.";
+  const sentence = "An embedding “mug” already exists: choose another name, or turn on overwrite.";
   assert.deepEqual(named(sentence, NAMES), ["name", "overwrite", "embedding"]);
 });
 

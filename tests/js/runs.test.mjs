@@ -62,9 +62,9 @@ test("one line about a run", () => {
   assert.equal(say({ status: "stopped", kept: ["mug"] }), "stopped at 4 of 10 steps; saved as mug");
   assert.equal(say({ status: "finished", steps: 4, kept: [] }), "finished after 4 steps");
   assert.equal(say({ status: "interrupted", message: "Out of memory." }),
-    "cut short at 4 of 10 (Out of memory); Run goes on from here");
+    "cut short at 4 of 10 (Out of memory); Run continues from here");
   assert.equal(say({ status: "interrupted", steps: 1500, kept: ["mug-interrupted"] }),
-    "cut short at 4 of 1,500; kept as mug-interrupted; Run goes on from here");
+    "cut short at 4 of 1,500; kept as mug-interrupted; Run continues from here");
 });
 
 test("where a word was saved while its run goes on, and what is unusual", () => {

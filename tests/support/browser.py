@@ -171,12 +171,17 @@ def _is_ours(complaint: str) -> bool:
 
 @contextmanager
 def browser_page(
-    url: str, width: int = 1500, height: int = 950, *, ours_only: bool = False
+    url: str, width: int = 1500, height: int = 950, *, ours_only: bool = False, dense: int = 1
 ) -> Iterator[ComfyPage]:
-    """A browser of its own, without anything that another one has stored; see `ComfyPage`."""
+    """A browser of its own, without anything that another one has stored; see `ComfyPage`.
+
+    `dense` is how many pixels of the screen, each way, make one of the page's.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(
+            viewport={"width": width, "height": height}, device_scale_factor=dense
+        )
         try:
             yield ComfyPage(page, url, ours_only)
         finally:

@@ -38,6 +38,8 @@ SIDE, GAP, LABEL = 512, 10, 42
 """Pixels of a thumbnail; the page shows it at less than half of that."""
 GROUND, INK = "#20222e", "#f4f1ea"
 WINDOW = (1700, 1000)
+DENSE = 2
+"""Pixels of a picture for one of the page's, so that small text can be read when enlarged."""
 EDGE = 14
 """Pixels around the graph in the README's picture."""
 
@@ -174,9 +176,10 @@ def _row(made: Image.Image, pictures: Sequence[Pixels], top: int | None) -> int:
 
 def _pictures_of_the_page(host: Host, path: Path) -> None:
     """The README's picture: the graph as it opens, run; and the guide's: the chart in it."""
-    with browser_page(host.server.url, *WINDOW) as comfy:
+    with browser_page(host.server.url, *WINDOW, dense=DENSE) as comfy:
         comfy.open()
-        comfy.setting("Comfy.Minimap.Visible", False)
+        for part in ("Comfy.Minimap.Visible", "Comfy.Graph.CanvasMenu"):
+            comfy.setting(part, False)
         comfy.load(read_workflow(path))
         comfy.queue()
         comfy.page.wait_for_timeout(2000)
@@ -186,6 +189,8 @@ def _pictures_of_the_page(host: Host, path: Path) -> None:
         box = comfy.page.evaluate(
             """() => {
                 const { ds } = window.app.canvas;
+                ds.offset[1] += 30; // out from under the page's own buttons
+                window.app.canvas.setDirty(true, true);
                 const boxes = window.app.rootGraph.nodes.map((node) => node.boundingRect);
                 const left = Math.min(...boxes.map(([x]) => x));
                 const top = Math.min(...boxes.map(([, y]) => y));
@@ -196,22 +201,24 @@ def _pictures_of_the_page(host: Host, path: Path) -> None:
             }"""
         )
         x, y, width, height = box
+        comfy.page.wait_for_timeout(1000)
         clip: Any = {"x": x - EDGE, "y": y - EDGE, "width": width + 2 * EDGE,
                      "height": height + 2 * EDGE}  # fmt: skip
         picture = Image.open(io.BytesIO(comfy.page.screenshot(clip=clip)))
-        picture.convert("RGB").save(DOCS / "first-word.jpg", quality=88)
+        picture.convert("RGB").save(DOCS / "first-word.jpg", quality=80)
         _look_closely(comfy)
         comfy.page.locator(".ti-panel").first.screenshot(path=DOCS / "guide" / "chart.png")
 
 
 def _look_closely(comfy: ComfyPage) -> None:
-    """Move the panel of the training node into the window, enlarged."""
+    """Move the panel of the training node into the window, wide enough for a large chart."""
     comfy.page.evaluate(
         """() => {
             const { ds } = window.app.canvas;
-            const { pos, size } = window.trainNode();
-            ds.scale = 1.6;
-            ds.offset = [60 - pos[0], 40 - pos[1] - size[1] / 2];
+            const node = window.trainNode();
+            node.setSize([840, node.size[1]]);
+            ds.scale = 1;
+            ds.offset = [100 - node.pos[0], 960 - node.pos[1] - node.size[1]];
             window.app.canvas.setDirty(true, true);
         }"""
     )

@@ -21,12 +21,12 @@ from .sources import add_vocabulary, vocabularies
 def describe_blend(parser: CommandParser) -> None:
     """Describe the command `blend`."""
     parser.description = (
-        "Make a word of other words by an expression, such as “0.7 * cat-toy + 0.3 * [a red cat]”. "
+        "Make a word from others with an expression, such as “0.7 * cat-toy + 0.3 * [a red cat]”. "
         "a + b, a - b and 2 * a are sums of vectors; a | b is one after the other; a[0:2] is the "
         "first two vectors; [some text] is the vectors of a text. "
         + " ".join(f"{help}." for _, help in FUNCTIONS.values())
-        + " Quotes go round names with other signs than letters, digits, _, - and .; a minus after "
-        "a name needs a space."
+        + " Put names with characters other than letters, digits, _, - and . in quotes; a minus "
+        "after a name needs a space."
     )
     parser.set_defaults(run=_run_blend)
     parser.add_argument("expression", help="See above; put it in quotes.")
@@ -38,12 +38,12 @@ def describe_blend(parser: CommandParser) -> None:
         type=Path,
         default=Path(),
         metavar="FOLDER",
-        help="The folder in which the words are (default: here). A name in quotes may also be a "
+        help="The folder that holds the words (default: here). A name in quotes may also be a "
         "path from there.",
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing file.")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="In which numbers are written."
+        "--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="Number format of the file."
     )
     add_vocabulary(parser)
     drawing = parser.titled("drawing")
@@ -52,7 +52,7 @@ def describe_blend(parser: CommandParser) -> None:
         type=int,
         default=0,
         metavar="COUNT",
-        help="Draw so many pictures with the word, into NAME.preview.png beside the file; needs "
+        help="Draw this many pictures with the word, into NAME.preview.png beside the file; needs "
         "--model.",
     )
     drawing.add_argument(
@@ -70,7 +70,7 @@ def _run_blend(options: argparse.Namespace) -> int:
     picture = target.with_name(f"{target.stem}.preview.png")
     for path in (target, picture) if options.draw else (target,):
         if path.exists() and not options.overwrite:
-            raise InputError(f"“{path}” exists already: choose another name, or add --overwrite.")
+            raise InputError(f"“{path}” already exists: choose another name, or add --overwrite.")
     if options.draw and options.model is None:
         raise InputError("Drawing needs a model: add --model, or leave --draw out.")
 

@@ -67,11 +67,11 @@ COMMANDS: Sequence[Command] = tuple(
             "train_list",
             "describe_train_list",
         ),
-        ("inspect", "say what is in embeddings", "inspecting", "describe_inspect"),
-        ("convert", "write embeddings in another format", "converting", "describe_convert"),
+        ("inspect", "show what is in embeddings", "inspecting", "describe_inspect"),
+        ("convert", "convert embeddings to another format", "converting", "describe_convert"),
         ("bundle", "put embeddings into a LoRA file", "converting", "describe_bundle"),
         ("preview", "draw embeddings' vectors as pictures", "converting", "describe_preview"),
-        ("blend", "make a word of other words", "blending", "describe_blend"),
+        ("blend", "make a word from other words", "blending", "describe_blend"),
         (
             "completion",
             "print a script that completes commands and options in a shell",
@@ -121,7 +121,7 @@ class CommandParser(argparse.ArgumentParser):
         group = self.titled("messages")
         group.add_argument("--quiet", action="store_true", help="Print only results and errors.")
         group.add_argument(
-            "--verbose", action="store_true", help="Print also what libraries say, and where "
+            "--verbose", action="store_true", help="Also print messages of libraries, and where "
             "errors come from.",
         )  # fmt: skip
         if self._rare:

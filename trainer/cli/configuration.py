@@ -28,8 +28,8 @@ def add_configuration(parser: CommandParser) -> None:
         CONFIG_FILE,
         type=Path,
         metavar="FILE",
-        help="Take options from a TOML file of lines such as num_vectors = 2, its keys the names "
-        "of options with _ for -. Options given here count more.",
+        help="Take options from a TOML file of lines such as num_vectors = 2, whose keys are the "
+        "options with _ for -. Options given here override it.",
     )
     group.add_argument(
         WRITE_CONFIG,
@@ -86,7 +86,7 @@ def _as_option(key: str, value: object) -> list[str]:
         return [option if value else f"--no-{option[2:]}"]
     if isinstance(value, (str, int, float)):
         return [f"{option}={value}"]
-    raise InputError(f"{key} in the configuration is no text, number, true or false.")
+    raise InputError(f"{key} in the configuration is not a text, a number, true or false.")
 
 
 def write_configuration(options: argparse.Namespace, parser: CommandParser) -> None:
@@ -97,7 +97,7 @@ def write_configuration(options: argparse.Namespace, parser: CommandParser) -> N
     """
     path: Path = options.write_config
     if path.exists() and not options.overwrite:
-        raise InputError(f"“{path}” exists already: choose another name, or add --overwrite.")
+        raise InputError(f"“{path}” already exists: choose another name, or add --overwrite.")
     lines = [
         f"{action.dest} = {_as_toml(value)}"
         for action in parser._actions
@@ -132,7 +132,7 @@ def command_of(word: Embedding) -> str:
     except (KeyError, ValueError, AttributeError, RecursionError):
         raise InputError(
             f"The notes of “{word.name}” do not say how it was made: only words made by this "
-            "package tell, and only in .safetensors."
+            "package record it, and only in .safetensors files."
         ) from None
     return shlex.join(_training(word.metadata, settings))
 

@@ -49,13 +49,13 @@ def describe_convert(parser: CommandParser) -> None:
         "--format",
         choices=FORMATS,
         default=next(iter(FORMATS)),
-        help="In a folder and for standard output, where no suffix says it.",
+        help="For a folder and standard output, where no suffix says so.",
     )
     parser.add_argument(
         "--encoders",
         metavar="KEYS",
-        help="Write the vectors of these text encoders alone, such as clip_l of a Flux word, for "
-        "programs that read no other.",
+        help="Write only the vectors of these text encoders, such as clip_l of a Flux word, for "
+        "programs that read no others.",
     )
     _add_dtype(parser)
     layout = parser.add_mutually_exclusive_group()
@@ -112,7 +112,7 @@ def _add_dtype(parser: CommandParser) -> None:
         "--dtype",
         choices=DTYPES,
         default=next(iter(DTYPES)),
-        help="In which numbers are written: float16 makes files half as large and rounds.",
+        help="Number format of the file: float16 makes it half as large, and rounds.",
     )
 
 
@@ -131,7 +131,7 @@ def _run_convert(options: argparse.Namespace) -> int:
         return 0
     word = word.renamed(new_name(target.stem))
     if not target.parent.is_dir():
-        raise InputError(f"There is no folder “{target.parent}”: make it first.")
+        raise InputError(f"There is no folder “{target.parent}”: create it first.")
     _write(options, word, target)
     return 0
 
@@ -247,12 +247,12 @@ def _save_picture(picture: bytes, target: Path, *, overwrite: bool) -> None:
 
 
 def _exists(target: Path, option: str = "name") -> str:
-    return f"“{target}” exists already: choose another {option}, or add --overwrite."
+    return f"“{target}” already exists: choose another {option}, or add --overwrite."
 
 
 def _print_bytes(content: bytes) -> None:
     if sys.stdout.isatty():
-        raise InputError("A terminal cannot show a file: send “-” into another command or a file.")
+        raise InputError("A terminal cannot show a file: send “-” to another command or a file.")
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

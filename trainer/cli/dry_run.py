@@ -60,7 +60,7 @@ def _taken(
     model: FrozenModel, pictures: Sequence[Picture], settings: Settings, start: Embedding | None
 ) -> str:
     if settings.steps <= TRIED:
-        return f"{settings.steps} steps are done at once."
+        return f"{settings.steps} steps take no time worth measuring."
     # Without what is done now and then, which counts little in a run and much in a few steps.
     few = replace(settings, steps=TRIED, evaluations=0, keep="last", stop_early=False)
     seconds = [progress.seconds for progress in train(model, pictures, few, start)]

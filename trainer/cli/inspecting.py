@@ -20,8 +20,8 @@ from .sources import add_sources, add_vocabulary, each_word, vocabularies
 def describe_inspect(parser: CommandParser) -> None:
     """Describe the command `inspect`."""
     parser.description = (
-        "Say what is in embeddings: for which models they are, their vectors and their lengths, "
-        "the words nearest to them, how alike they are, and their notes."
+        "Show what is in embeddings: the models they are for, their vectors and their lengths, the "
+        "nearest words, how similar the vectors are, and their notes."
     )
     parser.set_defaults(run=_run_inspect)
     add_sources(parser)
@@ -36,7 +36,7 @@ def describe_inspect(parser: CommandParser) -> None:
     how.add_argument(
         "--command",
         action="store_true",
-        help="Print the command that made the word, as far as its notes tell.",
+        help="Print the command that made the word, as far as its notes say.",
     )
     how.add_argument("--compare", action="store_true", help="Compare two words, vector by vector.")
 

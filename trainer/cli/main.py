@@ -113,7 +113,7 @@ def parser_of(given: Sequence[str], commands: Sequence[Command]) -> CommandParse
     parser = CommandParser(
         prog="textual-inversion",
         description="Teach a text-to-image model a new word from a few pictures.",
-        epilog="textual-inversion COMMAND --help says more of a command.",
+        epilog="textual-inversion COMMAND --help says more about a command.",
     )
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {VERSION}", help="Print the version."

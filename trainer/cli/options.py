@@ -90,20 +90,20 @@ def add_machine(parser: CommandParser) -> None:
     machine.add_argument(
         "--config",
         type=Path,
-        help="For a .safetensors checkpoint: a diffusers folder of the same family, from which "
-        "the configuration is taken instead of from the internet.",
+        help="For a .safetensors checkpoint: a diffusers folder of the same family to take the "
+        "configuration from, instead of the internet.",
     )
     machine.add_argument("--device", help="Such as cuda, mps or cpu; the best there is if not set.")
     machine.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="In which the network computes; float32 on a CPU and 16 bits on a GPU if not set.",
+        help="Number format to compute in; float32 on a CPU and 16 bits on a GPU if not set.",
     )
     machine.add_argument(
         "--offload",
         action="store_true",
-        help="Keep all weights off the GPU, whether there is room or not: they come to it block by "
-        "block, which needs the least memory, takes longer and learns the same.",
+        help="Keep all weights off the GPU, whether there is room or not: they are brought to it "
+        "block by block, which needs the least memory, takes longer and gives the same result.",
     )
 
 
@@ -113,7 +113,7 @@ def add_recipes(parser: CommandParser) -> None:
         "--preset",
         choices=[NONE, *PRESETS],
         default=NONE,
-        help=HELP.replace("%", "%%") + " Options given here count more" + DEFAULT + ".",
+        help=HELP.replace("%", "%%") + " Options given here override it" + DEFAULT + ".",
     )
     template_file = parser.titled(PROMPTS).add_argument(
         "--template-file",
@@ -224,7 +224,7 @@ def refuse_taken(target: Path, *, overwrite: bool) -> None:
     """
     for path in target.parent.iterdir() if target.parent.exists() and not overwrite else ():
         if same_name(path.name, target.name):
-            raise InputError(f"“{path}” exists already: choose another --name, or add --overwrite.")
+            raise InputError(f"“{path}” already exists: choose another --name, or add --overwrite.")
 
 
 def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersModel:
@@ -269,7 +269,7 @@ def device_of(name: str | None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"The device “{name}” is not there: leave --device out to take the best there is."
+            f"The device “{name}” is not available: leave --device out to use the best there is."
         ) from error
 
 

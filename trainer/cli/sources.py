@@ -36,21 +36,21 @@ def add_sources(parser: CommandParser) -> None:
         metavar="SOURCE",
         help="Embedding files, folders of them, or - for standard input.",
     )
-    parser.add_argument("--word", help="Which word, where a file holds several (default: all).")
+    parser.add_argument("--word", help="Which word, if a file holds several (default: all).")
 
 
 def add_vocabulary(parser: CommandParser) -> None:
     """Add the model to compare with."""
     parser.add_argument(
         "--model",
-        help="A diffusers folder or .safetensors checkpoint with whose vocabulary the vectors are "
+        help="A diffusers folder or .safetensors checkpoint, with whose vocabulary the vectors are "
         "compared; or tiny-demo, the tiny model of this package.",
     )
     parser.add_argument(
         "--config",
         type=Path,
-        help="For a .safetensors checkpoint: a diffusers folder of the same family, whose "
-        "tokenizer names the words instead of one from the internet.",
+        help="For a .safetensors checkpoint: a diffusers folder of the same family to take the "
+        "tokenizer from, instead of the internet.",
     )
 
 

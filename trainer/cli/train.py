@@ -67,7 +67,7 @@ def describe_train_negative(parser: CommandParser) -> None:
     """Describe the command `train-negative`."""
     parser.description = (
         "Learn a word for negative prompts from a folder of pictures: bad ones, good ones with "
-        "captions, or a pair of words. Write it as an embedding file that says that it is a "
+        "captions, or a pair of words. Write it as an embedding file that is marked as a "
         f"negative. {FOLDER_HELP}"
     )
     _describe(parser, NegativeSettings)
@@ -118,7 +118,7 @@ def _describe(parser: CommandParser, kind: type[Settings]) -> None:
         add_recipes(parser)
     add_settings(parser, kind)
     parser.titled(LEARNING).add_argument(
-        "--start-from", type=Path, help="An embedding to go on from."
+        "--start-from", type=Path, help="An embedding to continue from."
     )
     output = parser.titled(OUTPUT)
     output.add_argument(
@@ -126,15 +126,15 @@ def _describe(parser: CommandParser, kind: type[Settings]) -> None:
         "--run-folder",
         dest="run_folder",
         type=Path,
-        help="A folder in which the run is kept: losses, previews, and checkpoints from which the "
-        "same command goes on when it was cut short. Under torchrun write --run-folder, because it "
-        "takes --run for an option of its own.",
+        help="A folder to keep the run in: losses, previews, and checkpoints from which the same "
+        "command continues if it was cut short. Under torchrun, write --run-folder, because "
+        "torchrun takes --run as an option of its own.",
     )
     output.add_argument(
         "--dry-run",
         action="store_true",
-        help="Check everything, say what would be learned and what time and memory it would take, "
-        "from a few steps of which nothing is kept, and stop.",
+        help="Check everything, say what would be learned and, after a few steps that are not "
+        "kept, how much time and memory it would take; then stop.",
     )
     add_configuration(parser)
     add_machine(parser)

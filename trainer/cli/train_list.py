@@ -60,9 +60,9 @@ class Entry:
 def describe_train_list(parser: CommandParser) -> None:
     """Describe the command `train-list`."""
     parser.description = (
-        "Learn a word for each line of a table. Words whose files exist are left out, so that the "
-        "same command goes on after it was cut short. Started by torchrun, each process learns "
-        "words of its own."
+        "Learn a word for each line of a table. Words whose files exist are skipped, so the same "
+        "command continues after it was cut short. Started by torchrun, each process learns words "
+        "of its own."
     )
     parser.usage = "%(prog)s TABLE --model MODEL [options]"
     parser.set_defaults(run=partial(_run_list, parser))
@@ -71,9 +71,9 @@ def describe_train_list(parser: CommandParser) -> None:
     parser.add_argument(
         "table",
         type=Path,
-        help="A CSV file. Its columns are name, images (a folder of pictures, from the table's own "
-        "folder on) and, as far as they are wanted, unlike_images (another such folder) and any of "
-        "the settings, such as init_words; what it leaves out is taken from the options.",
+        help="A CSV file with the columns name, images (a folder of pictures, relative to the "
+        "table's) and, optionally, unlike_images (another such folder) and any of the settings, "
+        "such as init_words. What it leaves out is taken from the options.",
     )
     add_settings(parser, Settings, named=False)
     add_configuration(parser)
@@ -87,7 +87,7 @@ def _run_list(parser: CommandParser, options: argparse.Namespace) -> int:
     entries = read_table(options.table, options)
     waiting = [e for e in entries if options.overwrite or not _is_done(options, e)]
     if not waiting:
-        print("All words of the table are learned already.")
+        print("All words of the table have been learned already.")
         return 0
     longest = max((e.settings.name for e in waiting), key=lambda name: len(name.encode()))
     try_folder(options.output, f"{longest}{INTERRUPTED_ENDING}{FORMATS[options.format].suffix}")
@@ -166,7 +166,7 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
     names = [e.settings.name for e in entries]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"The table “{path.name}” names “{name}” twice: each word once.")
+            raise InputError(f"The table “{path.name}” names “{name}” twice: name each word once.")
     return entries
 
 

@@ -177,8 +177,8 @@ def _doubles(pictures: Sequence[Picture]) -> Iterator[str]:
             pairs.append(f"{pictures[int(apart.argmin())].source} = {pictures[i].source}")
     if pairs:
         yield (
-            f"The same picture, or nearly, if turned or mirrored: {_list(pairs)}. One of them is "
-            "enough; another view would teach more."
+            f"The same picture, or nearly, perhaps turned or mirrored: {_list(pairs)}. One of them "
+            "is enough; another view would teach more."
         )
 
 
@@ -198,7 +198,7 @@ def _pixels(pictures: Sequence[Picture], settings: Settings) -> Iterator[str]:
     if small:
         yield (
             f"Smaller than the resolution of {settings.resolution}: {_list(small)}. Enlarged, "
-            "they make soft what is learned. Use larger pictures, or lower the resolution."
+            "they are blurred, and the word learns that. Use larger pictures or a lower resolution."
         )
     if blurred:
         yield (
@@ -237,7 +237,7 @@ def _masks(pictures: Sequence[Picture], settings: Settings) -> Iterator[str]:
             small.append(f"{picture.source} ({float(mask.mean()):.1%})")
     if small:
         yield (
-            f"Masks that leave little of the picture to learn from: {_list(small)}. Cut the "
+            f"Masks that leave little of the picture to learn from: {_list(small)}. Crop the "
             "pictures to what is to be learned."
         )
 

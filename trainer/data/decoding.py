@@ -206,12 +206,12 @@ def _refuse_laborious(path: Path) -> None:
     except (OSError, ValueError):
         return  # Of what cannot be read, or is empty, Pillow says more.
     if laborious:
-        raise InputError(f"“{path.name}” {LABORIOUS}, or take it out.")
+        raise InputError(f"“{path.name}” {LABORIOUS}, or remove it.")
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(
-        f"“{path.name}” cannot be read as a picture ({reason}): replace it or take it out."
+        f"“{path.name}” cannot be read as a picture ({reason}): replace it or remove it."
     )
 
 

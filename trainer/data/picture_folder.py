@@ -164,9 +164,9 @@ def _sorted_out(folder: Path) -> _Found:
     used = {*images, *texts.values()}
     for path in files:
         if path.is_dir():
-            left_out.setdefault("folders, which are not looked into", []).append(path.name)
+            left_out.setdefault("folders, which are not searched", []).append(path.name)
         elif path not in used and path.suffix.lower() not in CAPTION_SUFFIXES:
-            left_out.setdefault("no pictures that can be read here", []).append(path.name)
+            left_out.setdefault("not pictures that can be read here", []).append(path.name)
     notes = [
         f"Left out of “{folder.name}” ({reason}): {_list(paths)}."
         for reason, paths in left_out.items()

@@ -71,8 +71,8 @@ def fit(
     if mask.max() <= EMPTY:
         raise InputError(
             f"The mask of {picture.source} is empty, so there is nothing to learn: white must "
-            "cover what is to be learned (Load Image gives transparent parts as white: put "
-            "Invert Mask behind it)."
+            "cover what is to be learned (Load Image outputs transparent areas as white: put "
+            "Invert Mask after it)."
         )
     return pixels, mask
 

@@ -235,7 +235,7 @@ def _check_same_rows(words: Sequence[Embedding]) -> None:
             if counts[0] != counts[1]:
                 raise InputError(
                     f"“{words[0].name}” has {counts[0]} vectors for {key} and “{word.name}” "
-                    f"{counts[1]}: bring the longer one to {min(counts)} by keep_vectors first, "
+                    f"{counts[1]}: bring the longer one to {min(counts)} with keep_vectors first, "
                     "or concatenate them."
                 )
 

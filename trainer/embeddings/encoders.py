@@ -37,6 +37,8 @@ KEY_OF_WIDTH: Mapping[int, str] = {e.width: e.key for e in ENCODERS}
 WIDTH_OF_KEY: Mapping[str, int] = {e.key: e.width for e in ENCODERS}
 KEY_OF_LABEL: Mapping[str, str] = {label: e.key for e in ENCODERS for label in e.labels}
 _ALONE: Mapping[str, str] = {e.key: e.alone for e in ENCODERS}
+_TINY_DEMO: Mapping[str, int] = {"clip_l": 96}
+"""What the tiny model that comes with this package reads with."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def family_of(widths: Mapping[str, int]) -> str:
     Args:
         widths: encoder key -> width.
     """
+    if widths == _TINY_DEMO:
+        return "the tiny demo model"
     if any(WIDTH_OF_KEY.get(key, width) != width for key, width in widths.items()):
         encoders = (f"a {key} encoder {width} wide" for key, width in widths.items())
         return f"a model with {' and '.join(encoders)}"

@@ -114,7 +114,7 @@ def _arithmetic(sign: str, first: Value, second: Value) -> Value:
         case (float(), Embedding()) if sign == "*":
             return _sum([second], [first])
     raise InputError(
-        f"{_called(first)} and {_called(second)} cannot be put together by {sign}: words are added "
+        f"{_called(first)} and {_called(second)} cannot be combined with {sign}: words are added "
         "to words and multiplied by numbers."
     )
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 LONGEST, MOST, DEEPEST = 4000, 100, 40
-"""How many signs, operations and brackets in each other an expression may have."""
+"""How many signs, operations and nested brackets an expression may have."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Node:
 
 
 FUNCTIONS: Mapping[str, tuple[int, str]] = {
-    "slerp": (3, "slerp(a, b, 0.4): turns a toward b along an arc, by this share of the way"),
+    "slerp": (3, "slerp(a, b, 0.4): turns a towards b along an arc, by this share of the way"),
     "usual": (1, "usual(a): each vector as long as words of the model's vocabulary are"),
-    "keep": (2, "keep(a, 2): says a with this many vectors, by principal components"),
-    "repeat": (2, "repeat(a, 4): brings a to this many vectors, with itself from its start on"),
+    "keep": (2, "keep(a, 2): reduces a to this many vectors, by principal components"),
+    "repeat": (2, "repeat(a, 4): brings a to this many vectors by repeating it"),
     "pad": (2, "pad(a, 4): brings a to this many vectors with zeros, to add it to a longer word"),
 }
 """Name of a function -> how many values it takes, and what it does."""
@@ -65,7 +65,7 @@ def parse(text: str) -> Node:
     """
     if len(text) > LONGEST:
         raise InputError(
-            f"The expression has over {LONGEST} signs: make the word in several steps."
+            f"The expression has over {LONGEST} characters: make the word in several steps."
         )
     return _Parser(text).whole()
 
@@ -194,7 +194,7 @@ class _Parser:
     def _deeper(self) -> None:
         self._depth += 1
         if self._depth > DEEPEST:
-            raise InputError("The expression has too many brackets in each other: use fewer.")
+            raise InputError("The expression has too many nested brackets: use fewer.")
 
     def _rest(self) -> str:
         while self._text[self._place : self._place + 1].isspace():

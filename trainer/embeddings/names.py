@@ -31,7 +31,7 @@ def new_name(name: str) -> str:
     name = check_name(name[: len(name) - len(suffix)])
     if _DEVICE.fullmatch(name) or name.endswith("."):
         raise InputError(
-            f"“{name}” cannot be the name of an embedding: Windows keeps no file of that name. "
+            f"“{name}” cannot be the name of an embedding: Windows allows no file of that name. "
             "Choose another, for example “my-word”."
         )
     size = len(name.encode())

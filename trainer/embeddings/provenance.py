@@ -30,7 +30,7 @@ def named(name: str, made: Embedding, words: Sequence[Embedding], expression: st
 
 
 def expression_of(metadata: Mapping[str, str]) -> str | None:
-    """The expression that made a word, as far as its notes tell."""
+    """The expression that made a word, as far as its notes say."""
     with contextlib.suppress(KeyError, ValueError, TypeError, RecursionError):
         found = json.loads(metadata[_MADE_FROM])[_EXPRESSION]
         return found if isinstance(found, str) else None

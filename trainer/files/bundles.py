@@ -48,7 +48,7 @@ def bundle(
         raise InputError(f"“{target.name}” does not end in .safetensors: only these carry words.")
     if target.exists() and not overwrite:
         raise InputError(
-            f"“{target.name}” exists already: choose another name, or allow to overwrite it."
+            f"“{target.name}” already exists: choose another name, or allow to overwrite it."
         )
     try:
         header, start = _header(lora)
@@ -71,7 +71,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     if not path.exists():
         raise Refused("does not exist: choose another file.")
     if path.suffix.lower() != ".safetensors" or not path.is_file():
-        raise Refused("is no .safetensors file: words can only be bundled into one.")
+        raise Refused("is not a .safetensors file: words can only be bundled into one.")
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if not 2 <= size <= min(MAX_HEADER, path.stat().st_size):
@@ -82,7 +82,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
             raise Refused(DAMAGED) from None
     if not is_lora(header):
-        raise Refused("is no LoRA: words can only be bundled into one.")
+        raise Refused("is not a LoRA: words can only be bundled into one.")
     if max(ends) + 8 + size != path.stat().st_size:
         raise Refused(DAMAGED)
     return header, 8 + size

@@ -138,7 +138,7 @@ def _encoder(label: str, width: int) -> str:
 
 
 _ENCODER_OUTPUT = (
-    "holds the output of a text encoder, not an embedding (ReNeg is distributed so): it is used "
+    "holds the output of a text encoder, not an embedding (as ReNeg is distributed): it is used "
     "as conditioning, not as a word in a prompt."
 )
 
@@ -202,7 +202,7 @@ def _no_lora(content: Content) -> Words:
 def _no_optimizer(content: Content) -> Words:
     if "optimizer_state_dict" in _keys(content.tree):
         raise Refused(
-            "is the state of an optimizer, kept beside an embedding to go on training: choose "
+            "is the state of an optimizer, kept beside an embedding to continue training: choose "
             "the file of the same name without “.optim”."
         )
     return {}
@@ -213,7 +213,7 @@ def _no_layers(content: Content) -> Words:
     if "IN01" in (keys := _keys(content.tree)) and len(keys) == 16 and "OUT11" in keys:
         raise Refused(
             "is an XTI embedding of kohya's scripts: 16 words, one for each layer of the network. "
-            "A word in a prompt is the same for all layers, so it works in those scripts alone."
+            "A word in a prompt is the same for all layers, so it works only in those scripts."
         )
     return {}
 

@@ -61,7 +61,7 @@ def _read_zip(content: bytes) -> object:
 def _read_legacy(content: bytes) -> object:
     """Five pickles (magic, version, platform, object, storage keys), then the storages."""
     if run_program(_first_program(content), _absent) != _LEGACY_MAGIC:
-        raise Refused("is not a file of PyTorch, whatever its name says: choose another file.")
+        raise Refused("is not a PyTorch file, whatever its name says: choose another file.")
     start, programs = 0, []
     for _ in range(5):
         programs.append(_first_program(content[start : start + MAX_PROGRAM]))

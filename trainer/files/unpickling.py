@@ -120,7 +120,7 @@ _MORE_THAN_DATA = (
     "use a .safetensors file from its maker."
 )
 _WHOLE_MODEL = (
-    "is a whole model, saved with its code (it asks for {}), not an embedding: nothing of it was "
+    "is a whole model, saved with its code (it asks for {}), not an embedding: none of it was "
     "loaded."
 )
 _MODULES = ("torch.nn.", "transformers.", "diffusers.", "pytorch_lightning.", "__torch__.")

@@ -74,8 +74,8 @@ def write_all_whole(
             _sync_folder(folder)
     except OSError as error:
         raise InputError(
-            f"“{path.name}” cannot be written ({error.strerror}): check the folder, its rights "
-            "and the space on the disk."
+            f"“{path.name}” cannot be written ({error.strerror}): check the folder, its "
+            "permissions and the free disk space."
         ) from error
     finally:
         # Where the folder itself is no folder, this fails too, and would hide the sentence.
@@ -98,8 +98,8 @@ def make_folder(path: Path) -> list[Path]:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"The folder “{path}” cannot be made ({error.strerror}): choose another, or check its "
-            "rights and the space on the disk."
+            f"The folder “{path}” cannot be created ({error.strerror}): choose another, or check "
+            "its permissions and the free disk space."
         ) from error
     return missing
 
@@ -124,8 +124,8 @@ def try_folder(path: Path, name: str, *, keep: bool = True) -> None:
             sync(file)
     except OSError as error:
         raise InputError(
-            f"Nothing can be written into “{path}” ({error.strerror}), so that what is learned "
-            "would be lost: check its rights and the space on the disk."
+            f"Nothing can be written to “{path}” ({error.strerror}), so what is learned "
+            "would be lost: check its permissions and the free disk space."
         ) from error
     finally:
         with contextlib.suppress(OSError):

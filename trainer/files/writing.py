@@ -238,7 +238,7 @@ def write_embedding(
         if format is None and len(present) == len(files) and same_vectors(path, embedding):
             return present
         raise InputError(
-            f"“{present[0].name}” exists already: choose another name, or allow to overwrite it."
+            f"“{present[0].name}” already exists: choose another name, or allow to overwrite it."
         )
     write_all_whole(files, instead_of=left)
     return [*files]

@@ -180,7 +180,9 @@ def train(
     if resume is not None:
         resume.restore(parts)
         if resume.step >= settings.steps:
-            raise InputError(f"This run has made all of its {settings.steps} steps: start anew.")
+            raise InputError(
+                f"This run has made all of its {settings.steps} steps: start a new one."
+            )
     first = resume.step if resume else 0
     started = time.monotonic() - history.seconds
     first_word = Embedding(settings.name, initial)
@@ -256,7 +258,7 @@ def _end(step: int, ended: bool, estimate: Estimate, settings: Settings) -> tupl
 
 
 def _diverged(step: int, good: Embedding | None) -> DivergedError:
-    kept = "the last vectors that were sound are kept" if good else "there is nothing to keep"
+    kept = "the last good vectors are kept" if good else "there is nothing to keep"
     return DivergedError(
         f"The loss was no longer a number at step {step + 1}; {kept}. Lower the learning rate, "
         "or use a model in bf16 or fp32 if it is fp16.",

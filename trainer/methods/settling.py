@@ -127,7 +127,7 @@ class Estimate:
         least, most = self.likely
         told = (
             f"likely {least:.0%} to {most:.0%} of it; turned by {math.degrees(self.turned):.0f}° "
-            f"since the start, signal over noise of a step {signal}; as many steps again would "
+            f"since the start, signal over noise of a step {signal}; twice as many steps would "
             f"bring it nearer by about {self.gain:.0%} of the way"
         )
         if self.astray < NOTABLE:
@@ -200,7 +200,7 @@ _SHARES = {
     0.1: "at the start",
     0.29: "a quarter of the way",
     0.42: "a third of the way",
-    0.58: "half way there",
+    0.58: "halfway there",
     0.71: "two thirds of the way",
     0.85: "three quarters of the way",
     0.95: "nine tenths of the way",

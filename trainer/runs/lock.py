@@ -116,8 +116,8 @@ def holder(folder: RunFolder) -> str:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"The run's folder “{path}” cannot be written ({error.strerror}): check its rights and "
-        "the space on the disk."
+        f"The run's folder “{path}” cannot be written ({error.strerror}): check its "
+        "permissions and the free disk space."
     )
 
 

@@ -82,7 +82,7 @@ class RunReport:
         """That the limit of steps has ended the run, if it has."""
         if self._progress is None or not self._progress.cut_off:
             return ""
-        return "The limit of steps was reached first: run again with more steps, and it goes on."
+        return "The limit of steps was reached first: run again with more steps to continue."
 
     def __str__(self) -> str:
         """All of it."""

@@ -210,7 +210,9 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
         try:
             lock = RunLock(folder)
         except HeldError as other:
-            notice = f"The run “{folder.id}” is being trained by {other}: this is a run of its own."
+            notice = (
+                f"The run “{folder.id}” is being trained by {other}, so this is a separate run."
+            )
             continue
         # It may have come to its end since it was looked at.
         if not _is_over(folder, settings):

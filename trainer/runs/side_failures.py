@@ -36,6 +36,6 @@ class SideFailures:
         except SURVIVED as error:
             if what not in self._told:
                 self._told.add(what)
-                sentence = f"{what}, but the run goes on: {error}"
+                sentence = f"{what}, but the run continues: {error}"
                 logging.warning("Textual inversion: %s", sentence)
                 self._tell(sentence)

@@ -163,7 +163,7 @@ def train_and_save(
             with failures.survived("The last picture was not kept with the run"):
                 run.add_preview(progress, as_preview(rows[-1][0]))
         if run:
-            with failures.survived("How the run ended was not noted in its folder"):
+            with failures.survived("How the run ended was not recorded in its folder"):
                 run.end(status, report.limit)
     except BaseException as reason:
         if isinstance(reason, DivergedError):
@@ -261,7 +261,7 @@ def _save_elsewhere(destination: Destination, words: Sequence[Embedding], run: R
     with suppress(OSError, InputError):
         _write(destination, words, INTERRUPTED_ENDING, run)
         return f"What was learned is saved as {_listed(words, INTERRUPTED_ENDING)}."
-    sentence = "What was learned is nowhere but in memory: save it before the program ends."
+    sentence = "What was learned is only in memory: save it before the program ends."
     for folder in (run.folder.path if run else None, destination.last_resort):
         if folder is None:
             continue

@@ -19,8 +19,8 @@ class EverydaySettings:
 
     name: str = setting(
         "my-word",
-        "The new word. Prompts use it as embedding:NAME, and the file is called so. No white "
-        "space, commas or brackets.",
+        "The new word and the name of its file: prompts use it as embedding:NAME. No white space, "
+        "commas or brackets.",
     )
     init_words: str = setting(
         "",
@@ -43,8 +43,8 @@ class EverydaySettings:
     )
     steps: int = setting(
         2000,
-        "The most steps that a run makes, if it does not end by itself before (see patience). With "
-        "the schedules cosine and constant: the steps that it makes.",
+        "The maximum number of steps; a run usually ends by itself before (see patience). With the "
+        "schedules cosine and constant, the exact number.",
         minimum=1,
         maximum=100_000,
         advanced="learning",
@@ -80,11 +80,11 @@ class EverydaySettings:
     )
     patience: str = setting(
         "balanced",
-        "When a run ends by itself: once as many steps again would bring the word nearer by less "
+        "When a run ends by itself: once twice as many steps would bring the word nearer by less "
         "than "
         + ", ".join(f"{worth:.0%} ({name})" for name, worth in PATIENCE.items() if worth)
-        + " of its way. It goes on longer where each step says little. none: at the limit of "
-        "steps. Counts with the schedule anytime.",
+        + " of its way. Where each step says little, that takes longer. none: only at the limit of "
+        "steps. Only used with the schedule anytime.",
         options=tuple(PATIENCE),
         place="end",
     )

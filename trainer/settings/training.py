@@ -32,8 +32,8 @@ class Settings(EverydaySettings):
     schedule: str = setting(
         "anytime",
         "How the learning rate changes. anytime: it falls like 1 / (1 + step / 100), for runs that "
-        "end by themselves (see patience). cosine: to zero at the last of all steps. constant: not "
-        "at all. A list of rates is always taken as it stands.",
+        "end by themselves (see patience). cosine: to zero at the last step. constant: not at all. "
+        "A list of rates is always used as written.",
         options=SCHEDULES,
         advanced="learning",
     )
@@ -74,9 +74,9 @@ class Settings(EverydaySettings):
     )
     evaluations: int = setting(
         20,
-        "How many times the word is tried on a fixed batch, whose loss shows what has been "
-        "learned: during the run, or with the schedule anytime until step 500 and ever less often "
-        "from then on. Each costs as much as 4 steps of one picture; 0 does without.",
+        "How many times the word is evaluated on a fixed batch, whose loss shows what has been "
+        "learned: over the whole run or, with the schedule anytime, until step 500 and less and "
+        "less often after that. Each costs as much as 4 steps of one picture; 0 turns them off.",
         minimum=0,
         maximum=1000,
         advanced="checks",
@@ -98,20 +98,20 @@ class Settings(EverydaySettings):
         "all",
         "Which noise levels to train on, in thousandths: all; window, which is 500-900 for an "
         "object and 300-800 for a style; a window of your own, such as 400-800; or logit-normal, "
-        "which is all of them, but the middle more often.",
+        "all of them, but those in the middle more often.",
         advanced="learning",
     )
     weighting: str = setting(
         "none",
-        "How much each amount of noise counts: all the same (none), balanced in one of two "
-        "published ways (min-snr, debiased), or as steadily as each is found to say something "
-        "during the run (measured).",
+        "How much each noise level counts: all the same (none), balanced in one of two published "
+        "ways (min-snr, debiased), or by how reliable its gradient proves to be during the run "
+        "(measured).",
         options=(*WEIGHTINGS, MEASURED),
         advanced="learning",
     )
     noise_offset: float = setting(
         0.0,
-        "Noise that shifts a whole picture at once, for very dark or very bright ones: 0.05 to "
+        "Noise that shifts a whole picture at once, for very dark or very bright pictures: 0.05 to "
         "0.1. Most models are trained with 0.",
         minimum=0.0,
         maximum=1.0,
@@ -158,16 +158,16 @@ class Settings(EverydaySettings):
     )
     preview_every: int = setting(
         25,
-        "Draw a picture with the word every so many steps, always from the same noise. Each costs "
-        "as much as about 20 steps of one picture; 0 draws none.",
+        "How often, in steps, to draw a picture with the word, always from the same noise. Each "
+        "costs as much as about 20 steps of one picture; 0 draws none.",
         minimum=0,
         maximum=100_000,
         advanced="checks",
     )
     save_every: int = setting(
         25,
-        "Write a checkpoint and keep a copy of the word every so many steps. However the run ends, "
-        "at most that many steps are lost.",
+        "How often, in steps, to write a checkpoint and keep a copy of the word. However the run "
+        "ends, at most that many steps are lost.",
         minimum=1,
         maximum=100_000,
         advanced="saving",
@@ -189,9 +189,9 @@ class Settings(EverydaySettings):
     pull: float = setting(
         0.1,
         "Likeness or editability: how strongly the word is pulled back to where it began, as a "
-        "share of what draws it to the pictures at the start, the same for every model. 0 learns "
-        "the most of the pictures; 0.1 to 0.5 keep the word nearer to init_words and easier to "
-        "combine.",
+        "share of what draws it to the pictures at the start, so that a value means the same for "
+        "every model. 0 learns the most from the pictures; 0.1 to 0.5 keep the word nearer to "
+        "init_words and easier to combine.",
         minimum=0.0,
         maximum=2.0,
         step=0.01,
@@ -247,9 +247,9 @@ class Settings(EverydaySettings):
     )
     memory: str = setting(
         AUTO,
-        "The most of the GPU's memory that training may take, in GB, such as 8; auto: all that "
-        "there is. What does not fit is brought to the GPU block by block, which takes longer and "
-        "gives the same result.",
+        "How much of the GPU's memory training may use, in GB, such as 8; auto: all of it. What "
+        "does not fit is brought to the GPU block by block, which takes longer and gives the same "
+        "result.",
         advanced="learning",
         place="end",
     )

@@ -75,7 +75,7 @@ def test_convert_to_every_format(source: Path, tmp_path: Path, capsys) -> None:
     content = (tmp_path / "new.safetensors").read_bytes()
     data = content[8 + int.from_bytes(content[:8], "little") :]
     assert hashed == f"0x{hashlib.sha256(data).hexdigest()}"
-    assert "exists already" in refused(capsys, "convert", other(tmp_path), tmp_path / "new.pt")
+    assert "already exists" in refused(capsys, "convert", other(tmp_path), tmp_path / "new.pt")
     overwriting = ["convert", str(other(tmp_path)), str(tmp_path / "new.pt"), "--overwrite"]
     assert cli.main(overwriting) == 0
     assert float(read_embedding(tmp_path / "new.pt").vectors["clip_l"][0, 0]) == 1
@@ -102,7 +102,7 @@ def test_convert_for_onetrainer(source: Path, tmp_path: Path, capsys) -> None:
         assert set(load_file(back[-1])) == set(load_file(given))
     # The same vectors, but not as they are asked for.
     existing = refused(capsys, "convert", source, source, "--onetrainer")
-    assert "exists already" in existing
+    assert "already exists" in existing
     wrong = refused(capsys, "convert", source, tmp_path / "new.pt", "--onetrainer")
     assert wrong.strip().endswith("needs a suffix that names its format: .safetensors.")
 
@@ -159,7 +159,7 @@ def test_preview(source: Path, tmp_path: Path, capsys) -> None:
     preview = tmp_path / "word.vectors.png"  # What `train` draws is called word.preview.png.
     assert capsys.readouterr().out.strip() == str(preview)
     assert Image.open(preview).size[0] == WIDTH
-    assert "exists already" in refused(capsys, "preview", source)
+    assert "already exists" in refused(capsys, "preview", source)
     assert ".png" in refused(capsys, "preview", source, "--output", tmp_path / "a.jpg")
     missing = tmp_path / "absent" / "a.png"
     assert "cannot be written" in refused(capsys, "preview", source, "--output", missing)

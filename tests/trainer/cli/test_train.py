@@ -216,7 +216,7 @@ def test_existing_file_is_refused_before_anything_is_loaded(
     target.write_bytes(b"precious")
     with monkeypatch.context() as patch:
         patch.setattr(cli_options, "DiffusersModel", None)
-        assert "exists already: choose another --name, or add --overwrite" in refused(
+        assert "already exists: choose another --name, or add --overwrite" in refused(
             capsys, options
         )
     assert target.read_bytes() == b"precious"
@@ -384,12 +384,12 @@ def test_what_cannot_be_written_is_known_before_anything_is_loaded(
     line = refused(capsys, options | {"--run": tmp_path / "file" / "runs"})
     assert "runs” cannot be made" in line
     (tmp_path / "My-Toy.safetensors").write_bytes(b"precious")
-    assert "My-Toy.safetensors” exists already" in refused(capsys, options)
+    assert "My-Toy.safetensors” already exists" in refused(capsys, options)
     line = refused(capsys, options | {"--name": "漢" * 79})
     assert "it takes 237 bytes, and files can have names of 200" in line
     (tmp_path / "other.preview.png").write_bytes(b"precious")
     line = refused(capsys, options | {"--name": "other", "--previews": 2})
-    assert "other.preview.png” exists already" in line
+    assert "other.preview.png” already exists" in line
 
 
 def test_a_word_that_cannot_be_written_at_the_end(

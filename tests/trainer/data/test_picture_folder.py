@@ -184,8 +184,8 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     texts, others, folders = sorted(read.notes, key=lambda note: note.partition("(")[2][::-1])
     notes = "\n".join([texts, others, folders])
     assert "Left out of “mug” (texts without a picture): notes.txt." in notes
-    assert "(folders, which are not looked into): x.png." in notes
-    assert "(no pictures that can be read here): cache-00.npz, cache-01.npz," in notes
+    assert "(folders, which are not searched): x.png." in notes
+    assert "(not pictures that can be read here): cache-00.npz, cache-01.npz," in notes
     assert "cache-09.npz and 3 more." in notes
 
 
@@ -215,7 +215,7 @@ def test_captions_are_never_guessed(encoding: str, tmp_path: Path) -> None:
     picture_file(tmp_path / "a.png", half_red())
     text = "a [name] in a 喫茶店" if encoding == "shift-jis" else "a [name] in a café"
     (tmp_path / "a.txt").write_bytes(text.encode(encoding))
-    with pytest.raises(InputError, match=r"“a\.txt” is in an encoding that the file does not name"):
+    with pytest.raises(InputError, match=r"“a\.txt” is in an unknown encoding"):
         read_folder(tmp_path)
     assert read_folder(tmp_path, "none").pictures[0].caption is None
 

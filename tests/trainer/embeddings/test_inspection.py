@@ -78,7 +78,7 @@ def test_notes_of_any_kind_can_be_read() -> None:
         ({"clip_l": 768}, "Stable Diffusion 1",
          ["SDXL", "Stable Diffusion 3", "Flux.1", "HiDream"]),
         ({"clip_h": 1024}, "Stable Diffusion 2", []),
-        ({"clip_l": 96}, "a model with a clip_l encoder 96 wide", []),
+        ({"clip_l": 32}, "a model with a clip_l encoder 32 wide", []),
         ({"clip_l": 768, "clip_g": 1280}, "SDXL",
          ["Stable Diffusion 1", "Stable Diffusion 3", "Flux.1", "HiDream"]),
         ({"clip_l": 768, "clip_g": 1280, "t5xxl": 4096, "llama": 4096}, "HiDream", []),

@@ -54,7 +54,7 @@ def test_in_and_out_again(source: Path, tmp_path: Path) -> None:
 
 
 def test_into_the_same_file(source: Path) -> None:
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         bundle(source, [ONE], source)
     bundle(source, [ONE], source, overwrite=True)
     bundle(source, [BOTH], source, overwrite=True, dtype=torch.float16)
@@ -79,7 +79,7 @@ def test_what_carries_no_words(source: Path, tmp_path: Path) -> None:
         (cut, "is damaged"),
         (nonsense, "is damaged"),
         (tmp_path / "absent.safetensors", "does not exist"),
-        (tmp_path, "is no .safetensors file"),
+        (tmp_path, "is not a .safetensors file"),
     ):
         with pytest.raises(InputError, match=reason):
             bundle(path, [ONE], target)

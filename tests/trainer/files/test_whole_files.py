@@ -64,7 +64,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Nothing can be written into .* name too long"):
+    with pytest.raises(InputError, match=r"Nothing can be written to .* name too long"):
         try_folder(tmp_path, "x" * 300)
 
 
@@ -76,7 +76,7 @@ def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path) -> None:
     ],
 )
 def test_a_full_disk(ask: Callable[[Path], None], tmp_path: Path) -> None:
-    with disk_for(1000), pytest.raises(InputError, match="the space on the disk"):
+    with disk_for(1000), pytest.raises(InputError, match="the free disk space"):
         ask(tmp_path)
     assert not list(tmp_path.iterdir())
 

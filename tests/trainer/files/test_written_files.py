@@ -67,7 +67,7 @@ def test_one_half_is_not_joined_with_what_an_older_word_left(
     if kept == "clip_g":  # Two of one encoder are no word of SDXL.
         assert write_embedding(word, path, format=format) == [path]
         return
-    with pytest.raises(InputError, match=r"my-word_2.* exists already"):
+    with pytest.raises(InputError, match=r"my-word_2.* already exists"):
         write_embedding(word, path, format=format)
     assert [*tmp_path.iterdir()] == halves[1:]
     write_embedding(word, path, overwrite=True, format=format)
@@ -101,7 +101,7 @@ def test_the_two_files_of_diffusers(format: Format, tmp_path: Path) -> None:
     assert torch.equal(read(path)["<my-word>"], L)
     assert torch.equal(read(other)["<my-word>"], G)
     path.unlink()
-    with pytest.raises(InputError, match=r"“my-word_2.* exists already"):
+    with pytest.raises(InputError, match=r"“my-word_2.* already exists"):
         write_embedding(DOUBLE, path, format=format)
     assert not path.exists()
 
@@ -241,13 +241,13 @@ def test_another_word_is_not_overwritten(tmp_path: Path) -> None:
     path = save(SINGLE, tmp_path)
     before = path.read_bytes()
     other = Embedding("my-word", {"clip_l": L + 1})
-    with pytest.raises(InputError, match=r"“my-word.safetensors” exists already"):
+    with pytest.raises(InputError, match=r"“my-word.safetensors” already exists"):
         write_embedding(other, path)
     assert path.read_bytes() == before
     write_embedding(other, path, overwrite=True)
     assert read_embedding(path).fingerprint == other.fingerprint
     path.write_text("not an embedding")
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_embedding(other, path)
 
 

@@ -55,7 +55,7 @@ def test_a_word_is_compared_with_the_vocabulary_and_its_start() -> None:
 
 
 def test_lengths_are_compared_with_words_as_the_encoder_reads_them() -> None:
-    """Gemma multiplies the rows of its vocabulary, but not a vector in the place of a word."""
+    """Gemma multiplies the rows of its vocabulary, but not a vector in place of a word."""
     encoder = replace(ToyModel().text_encoders[0], scale=50.0)
     word = Embedding("w", {"clip_l": encoder.rows([0])})
     told = diagnose(1, Evaluation([1.0], [0.5]), 1.0, word, word.vectors, [encoder])

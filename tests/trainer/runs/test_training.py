@@ -87,7 +87,7 @@ def test_the_runs_folder_is_deleted_in_the_middle(tmp_path: Path) -> None:
         display = Watched(3, lambda: shutil.rmtree(run.folder.path))
         trained = go(display, into(tmp_path), run)
     assert display.steps == [1, 2, 3, 4, 5, 6]
-    assert display.told("A checkpoint was not written, but the run goes on") == 1
+    assert display.told("A checkpoint was not written, but the run continues") == 1
     assert display.told("A picture of a step was not drawn") == 1
     assert trained.unsaved == ""
     saved = read_embedding(tmp_path / "my-word.safetensors")
@@ -143,8 +143,8 @@ def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     finally:
         clear()
     assert display.steps == [1, 2, 3, 4, 5, 6]
-    assert display.told("A checkpoint was not written, but the run goes on") == 1
-    assert display.told("The losses were not written, but the run goes on") == 1
+    assert display.told("A checkpoint was not written, but the run continues") == 1
+    assert display.told("The losses were not written, but the run continues") == 1
     assert trained.unsaved == ""
     saved = read_embedding(tmp_path / "my-word.safetensors")
     assert saved.fingerprint == undisturbed(tmp_path).fingerprint
@@ -161,7 +161,7 @@ def test_a_word_that_cannot_be_saved_now(tmp_path: Path) -> None:
         trained = go(display, into(missing), run)
         folder = run.folder
     assert display.steps == [1, 2, 3, 4, 5, 6]
-    assert display.told("The word of step 2 was not saved, but the run goes on") == 1
+    assert display.told("The word of step 2 was not saved, but the run continues") == 1
     assert folder.status()["status"] == FINISHED
     # Nor could it be saved at the end: it is where the sentence says.
     assert str(folder.path) in trained.unsaved
@@ -173,7 +173,7 @@ def test_a_name_that_is_taken_in_the_meantime(tmp_path: Path) -> None:
     other = Embedding("my-word", {"clip_l": torch.ones(1, 4)})
     display = Watched(6, lambda: write_embedding(other, tmp_path / "my-word.safetensors"))
     trained = go(display, into(tmp_path))
-    assert "“my-word.safetensors” exists already" in trained.unsaved
+    assert "“my-word.safetensors” already exists" in trained.unsaved
     assert "saved as “my-word-interrupted”" in trained.unsaved
     assert read_embedding(tmp_path / "my-word.safetensors").fingerprint == other.fingerprint
     kept = read_embedding(tmp_path / "my-word-interrupted.safetensors", "my-word")
@@ -210,7 +210,7 @@ def test_a_picture_that_cannot_be_drawn(tmp_path: Path) -> None:
     display = Watched()
     with open_run(tmp_path, settings, fingerprints(Small(), PICTURES)) as run:
         trained = train_and_save(Small(), PICTURES, settings, display, into(tmp_path), run=run)
-    assert display.told("A picture of a step was not drawn, but the run goes on") == 1
+    assert display.told("A picture of a step was not drawn, but the run continues") == 1
     assert display.told("The preview was not drawn") == 1
     assert read_embedding(tmp_path / "my-word.safetensors").fingerprint == (
         trained.words[0].fingerprint

@@ -11,8 +11,9 @@ that noise and with the same settings; the same along that way alone, without wh
 a right angle; what it thought was left; and where each `patience` would have ended it. A run
 without a length is made once, a cosine once for each number of steps. Where most of the noise is
 added, steps of one picture show the same in less than half of the time (`--batch 1`). Runs that are
-in the file are not made again. Prints a table, in which the limit is what averaging N
-noisy gradients can tell at best: 1 − 1 / (s/n · √N).
+in the file are not made again, and a step that has more noise by itself is left out. Prints a
+table, in which the limit is what averaging N noisy gradients can tell at best:
+1 − 1 / (s/n · √N).
 """
 
 from __future__ import annotations
@@ -159,6 +160,9 @@ def measured(
 
     signal, own = at_the_start(given)
     wanted = signal / over_noise if over_noise else 0.0
+    if over_noise and wanted < own:
+        print(f"{given}: {signal / own:.2f} is the signal over noise of its own", file=sys.stderr)
+        return
     noise = math.sqrt(max(0.0, wanted**2 - own**2))
     start, goal = long_run(way, given, LONG)
     whole = angle(start, goal)
@@ -183,19 +187,26 @@ def measured(
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Shares of the way by noise and steps, beside the limit."""
+    """Shares of the way by noise and steps, beside the limit.
+
+    Right is an estimate that is off by less than a factor of `SURE` in what is left.
+    """
+    from textual_inversion.trainer.methods.settling import SURE
+
     groups: dict[tuple[str, float, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         for steps in row["share"]:
             groups[row["way"], row["noise"], steps].append(row)
-    lines = ["| s/n | steps | way | runs | share of the way | along it | estimated | limit |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    heads = ["s/n", "steps", "way", "runs", "share", "along", "estimated", "right", "limit"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for way, noise, steps in sorted(groups, key=lambda key: (-key[1], int(key[2]), key[0])):
         found = groups[way, noise, steps]
         share = statistics.mean(row["share"][steps] for row in found)
         guess = 1 - statistics.mean(row["left"][steps] for row in found)
         limit = f"{max(0, 1 - 1 / (noise * int(steps) ** 0.5)):.2f}" if noise else ""
-        told = f"{guess:.2f}" if way == "anytime" else ""
+        factors = [row["left"][steps] / (1 - row["share"][steps]) for row in found]
+        right = sum(1 / SURE < factor < SURE for factor in factors)
+        told = f"{guess:.2f} | {right}" if way == "anytime" else " | "
         ahead = [row["along"][steps] for row in found if "along" in row]
         abreast = f"{statistics.mean(ahead):.2f}" if ahead else ""
         cells = [str(noise or "own"), steps, way, str(len(found)), f"{share:.2f}", abreast]

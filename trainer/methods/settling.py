@@ -80,8 +80,11 @@ class Estimate:
 
     @property
     def left(self) -> float:
-        """What is left of the way, as a share of all of it, 0..1."""
-        return min(1.0, math.hypot(self.ahead, self.astray))
+        """What is left of the way, as a share of all of it, 0..1.
+
+        The larger part alone: averages leave noise, too, so that the two overlap.
+        """
+        return min(1.0, max(self.ahead, self.astray))
 
     @property
     def share(self) -> float:

@@ -243,7 +243,11 @@ def notes(host: Host, name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("family", "word_for"),
-    [("sd1", "negative prompt"), ("sd2_v", "both"), ("sdxl", "prompt")],
+    [
+        ("sd1", "negative prompt"),
+        ("sd2_v", "both"),
+        pytest.param("sdxl", "prompt", marks=pytest.mark.slow),
+    ],
 )
 def test_a_taste_is_learned_and_drawn_with(
     host: Host, family: str, word_for: str, request: pytest.FixtureRequest
@@ -254,8 +258,9 @@ def test_a_taste_is_learned_and_drawn_with(
     drawn_and_rated(host, name, file)
     graph = Graph()
     loaded = checkpoint(graph, file)
+    looked_at = {"previews": 1, "evaluations": 1} if family == "sd1" else {"steps": 2}
     trained = train_ratings(
-        graph, loaded, load(graph, name), name=name, word_for=word_for, previews=1, evaluations=2
+        graph, loaded, load(graph, name), name=name, word_for=word_for, **looked_at
     )
     texts = {"text": PROMPT, "negative": "blurry"}
     said, given = dict(texts), dict(texts)
@@ -277,8 +282,9 @@ def test_a_taste_is_learned_and_drawn_with(
     by_socket = sample(graph, loaded[0], loaded[1], loaded[2], size=64, **given)
     result = host.run(graph, timeout=900)
     assert "pairs to learn from" in result[report]["text"][0]
-    # A liked picture, and below it without and with the word.
-    assert host.fetch_image(result[preview]["images"][0]).shape == (3 * 72, 72, 3)
+    if family == "sd1":
+        # A liked picture, and below it without and with the word.
+        assert host.fetch_image(result[preview]["images"][0]).shape == (3 * 72, 72, 3)
     assert host.get(f"/textual_inversion/run?id={result[trained]['textual_inversion_run'][0]}")
 
     pictures = [host.fetch_image(result[by_socket]["images"][0])]

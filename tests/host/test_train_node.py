@@ -370,7 +370,7 @@ def test_two_nodes_of_a_name_are_told_before_any_step(
     loaded, pictures = checkpoint(graph, sd1), batch(graph, names[:1])
     train(graph, loaded, pictures, name="twin", seed=1)
     train(graph, loaded, pictures, name="Twin", seed=2)
-    with pytest.raises(GraphFailedError, match=r"The name “[Tt]win” is also given") as failed:
+    with pytest.raises(GraphFailedError, match=r"The name “[Tt]win” is also used") as failed:
         host.run(graph)
     assert failed.value.result.progress == []
     # The word that it has learned itself may be saved once more, in another format.

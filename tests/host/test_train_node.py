@@ -424,7 +424,7 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(
     graph = Graph()
     train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="nowhere")
     try:
-        with pytest.raises(GraphFailedError, match="textual_inversion” cannot be made"):
+        with pytest.raises(GraphFailedError, match="textual_inversion” cannot be created"):
             host.run(graph)
     finally:
         runs.unlink()

@@ -370,7 +370,7 @@ def test_two_nodes_of_a_name_are_told_before_any_step(
     loaded, pictures = checkpoint(graph, sd1), batch(graph, names[:1])
     train(graph, loaded, pictures, name="twin", seed=1)
     train(graph, loaded, pictures, name="Twin", seed=2)
-    with pytest.raises(GraphFailedError, match=r"The name “[Tt]win” is also given") as failed:
+    with pytest.raises(GraphFailedError, match=r"The name “[Tt]win” is also used") as failed:
         host.run(graph)
     assert failed.value.result.progress == []
     # The word that it has learned itself may be saved once more, in another format.
@@ -424,7 +424,7 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(
     graph = Graph()
     train(graph, checkpoint(graph, sd1), batch(graph, names[:1]), name="nowhere")
     try:
-        with pytest.raises(GraphFailedError, match="textual_inversion” cannot be made"):
+        with pytest.raises(GraphFailedError, match="textual_inversion” cannot be created"):
             host.run(graph)
     finally:
         runs.unlink()

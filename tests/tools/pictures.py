@@ -232,6 +232,7 @@ def _look_closely(comfy: ComfyPage) -> None:
         """() => {
             const { ds } = window.app.canvas;
             const node = window.trainNode();
+            node.pos = [node.pos[0], node.pos[1] + 5000]; // away from all others
             node.setSize([840, node.size[1]]);
             ds.scale = 1;
             ds.offset = [100 - node.pos[0], 960 - node.pos[1] - node.size[1]];

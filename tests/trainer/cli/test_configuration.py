@@ -123,7 +123,7 @@ def test_options_in_a_file_and_from_it(options: list[str], tmp_path: Path, capsy
     ("content", "sentence"),
     [
         ("steps = ", "run.toml” cannot be read"),
-        ("[section]\nsteps = 5", "section in the configuration is no text, number"),
+        ("[section]\nsteps = 5", "section in the configuration is not a text, a number"),
         ("step = 5", "unrecognized arguments: --step=5"),
         ("steps = 'many'", "invalid int value: 'many'"),
     ],

@@ -380,9 +380,9 @@ def test_what_cannot_be_written_is_known_before_anything_is_loaded(
     monkeypatch.setattr(cli_options, "DiffusersModel", None)
     (tmp_path / "file").write_text("")
     line = refused(capsys, options | {"--output": tmp_path / "file"})
-    assert "file” cannot be made" in line
+    assert "file” cannot be created" in line
     line = refused(capsys, options | {"--run": tmp_path / "file" / "runs"})
-    assert "runs” cannot be made" in line
+    assert "runs” cannot be created" in line
     (tmp_path / "My-Toy.safetensors").write_bytes(b"precious")
     assert "My-Toy.safetensors” already exists" in refused(capsys, options)
     line = refused(capsys, options | {"--name": "漢" * 79})

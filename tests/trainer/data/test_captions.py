@@ -82,7 +82,7 @@ def test_template_files(tmp_path: Path) -> None:
     (tmp_path / "marked.txt").write_bytes("a café of [name]\n".encode("utf-16"))
     assert read_templates(tmp_path / "marked.txt") == "a café of [name]\n"
     (tmp_path / "old.txt").write_bytes("a café of [name]\n".encode("cp1252"))
-    with pytest.raises(InputError, match=r"“old\.txt” is in an encoding"):
+    with pytest.raises(InputError, match=r"“old\.txt” is in an unknown encoding"):
         read_templates(tmp_path / "old.txt")
 
 

@@ -114,7 +114,7 @@ def test_what_expressions_mean(expression: str, expected: Tensor | None) -> None
         ("__import__('os')", "There is no function “__import__”"),
         ("(" * 100 + "a", "too many nested brackets"),
         ("-" * 100 + "a", "too many nested brackets"),
-        ("a" * 5000, "over 4000 signs"),
+        ("a" * 5000, "over 4000 characters"),
         ("a" + "[0:2]" * 200, "more than 100 operations"),
         ("1e999 * a", "not numbers"),
     ],

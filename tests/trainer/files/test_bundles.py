@@ -75,7 +75,7 @@ def test_what_carries_no_words(source: Path, tmp_path: Path) -> None:
     nonsense = tmp_path / "nonsense.safetensors"
     nonsense.write_bytes(b"\x04" + b"\0" * 7 + b"[[1]")
     for path, reason in (
-        (embedding, "is no LoRA"),
+        (embedding, "is not a LoRA"),
         (cut, "is damaged"),
         (nonsense, "is damaged"),
         (tmp_path / "absent.safetensors", "does not exist"),

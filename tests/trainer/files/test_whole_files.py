@@ -59,7 +59,7 @@ def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "embeddings").write_text("")
     for ask in (make_folder, lambda path: try_folder(path, "word.safetensors")):
-        with pytest.raises(InputError, match="embeddings” cannot be made"):
+        with pytest.raises(InputError, match="embeddings” cannot be created"):
             ask(tmp_path / "embeddings")
 
 

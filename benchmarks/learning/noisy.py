@@ -187,32 +187,43 @@ def measured(
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Shares of the way by noise and steps, beside the limit.
+    """Shares of the way by noise, pictures in a step and steps, beside the limit.
 
     Right is an estimate that is off by less than a factor of `SURE` in what is left.
     """
     from textual_inversion.trainer.methods.settling import SURE
 
-    groups: dict[tuple[str, float, str], list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[float, int, int, str], list[tuple[Mapping[str, Any], str]]] = defaultdict(
+        list
+    )
     for row in rows:
         for steps in row["share"]:
-            groups[row["way"], row["noise"], steps].append(row)
-    heads = ["s/n", "steps", "way", "runs", "share", "along", "estimated", "right", "limit"]
+            key = row["noise"], row.get("batch", USUAL), int(steps), row["way"]
+            groups[key].append((row, steps))
+    heads = ["s/n", "pictures", "steps", "way", "runs", "share", "along", "told", "right", "limit"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for way, noise, steps in sorted(groups, key=lambda key: (-key[1], int(key[2]), key[0])):
-        found = groups[way, noise, steps]
-        share = statistics.mean(row["share"][steps] for row in found)
-        guess = 1 - statistics.mean(row["left"][steps] for row in found)
-        limit = f"{max(0, 1 - 1 / (noise * int(steps) ** 0.5)):.2f}" if noise else ""
-        factors = [row["left"][steps] / (1 - row["share"][steps]) for row in found]
-        right = sum(1 / SURE < factor < SURE for factor in factors)
-        told = f"{guess:.2f} | {right}" if way == "anytime" else " | "
-        ahead = [row["along"][steps] for row in found if "along" in row]
-        abreast = f"{statistics.mean(ahead):.2f}" if ahead else ""
-        cells = [str(noise or "own"), steps, way, str(len(found)), f"{share:.2f}", abreast]
-        cells += [told, limit]
+    for (noise, batch, steps, way), found in sorted(
+        groups.items(), key=lambda it: (-it[0][0], it[0])
+    ):
+        shares = [row["share"][n] for row, n in found]
+        along = [row["along"][n] for row, n in found if "along" in row]
+        # A cosine's rate falls to zero, which the estimate does not know.
+        told = [
+            (row["left"][n], 1 - row["share"][n])
+            for row, n in found
+            if way == "anytime" and n in row["left"]
+        ]
+        right = sum(max(a / b, b / a) < SURE for a, b in told)
+        limit = f"{max(0, 1 - 1 / (noise * steps**0.5)):.2f}" if noise else ""
+        cells = [str(noise or "own"), str(batch), str(steps), way, str(len(found))]
+        cells += [_mean(shares), _mean(along), _mean([1 - left for left, _ in told])]
+        cells += [f"{right} of {len(told)}" if told else "", limit]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean(numbers: Sequence[float]) -> str:
+    return f"{statistics.mean(numbers):.2f}" if numbers else ""
 
 
 def main() -> None:

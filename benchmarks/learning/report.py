@@ -289,7 +289,8 @@ def others() -> list[str]:
         "all that were looked at (10 pictures each; the ratio is a median; a run that had not "
         "ended counts at its last step).",
         noisy: "Noise added to gradients: the share of the way to the word of a long run without "
-        "it, what the run itself took that share for, and the limit of averages.",
+        "it, the same along the way alone, what the run itself took that share for, in how many "
+        "runs that is right within a factor of 1.5 of what is left, and the limit of averages.",
         drawing: "How a word is drawn (`drawing.py`): likeness error by guidance and by how far "
         "guided predictions are rescaled; 8 pictures each.",
     }

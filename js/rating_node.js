@@ -5,7 +5,7 @@ import { RatingPanel } from "./rating_panel.js";
 import { picturePath, RatingLists } from "./ratings.js";
 
 const PROPERTY = "textual_inversion_ratings"; // of a node: the list that it last added to, kept in the workflow
-const WIDTH = 400, HEIGHT = 460;
+const WIDTH = 420, HEIGHT = 460;
 
 const lists = new RatingLists(ask, post);
 const shows = new Map(); // node -> () => asks for its list again

@@ -17,6 +17,11 @@ export function refreshRatings() {
   for (const show of shows.values()) show();
 }
 
+/** Any node has ended, and may have rated what another one shows. */
+export function ratedElsewhere({ output }) {
+  for (const name of output?.textual_inversion_ratings ?? []) lists.refresh(name).catch(() => {});
+}
+
 export function addRatingPanel(node) {
   let name = null, stop;
   const panel = new RatingPanel({

@@ -1,6 +1,6 @@
 /** Rate Pictures: which node shows which list of ratings. */
 
-import { addElement, after, ask, post, url } from "./host.js";
+import { addElement, after, ask, isLinked, post, url } from "./host.js";
 import { RatingPanel } from "./rating_panel.js";
 import { picturePath, RatingLists } from "./ratings.js";
 
@@ -61,8 +61,7 @@ export function addRatingPanel(node) {
 
 /** The name in the node; of one that comes from elsewhere in the graph only the server knows it. */
 function nameOf(node) {
-  const linked = node.inputs.find((input) => input.name === "name")?.link != null;
-  return (linked && node.properties[PROPERTY]) || nameWidget(node).value;
+  return (isLinked(node, "name") && node.properties[PROPERTY]) || nameWidget(node).value;
 }
 
 const nameWidget = (node) => node.widgets.find((widget) => widget.name === "name");

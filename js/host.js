@@ -51,6 +51,12 @@ export function nodeOf(id) {
   return node;
 }
 
+/** Whether an input comes from elsewhere in the graph. */
+export function isLinked(node, name) {
+  const slot = node.inputs.findIndex((input) => input.name === name);
+  return slot >= 0 && node.isInputConnected(slot);
+}
+
 /**
  * Hear of graphs that are queued, and of the errors that the server finds in them before they run.
  *

@@ -1,11 +1,11 @@
 /** Rate Pictures: which node shows which list of ratings. */
 
-import { addElement, after, ask, post, url } from "./host.js";
+import { addElement, after, ask, isLinked, post, url } from "./host.js";
 import { RatingPanel } from "./rating_panel.js";
 import { picturePath, RatingLists } from "./ratings.js";
 
 const PROPERTY = "textual_inversion_ratings"; // of a node: the list that it last added to, kept in the workflow
-const WIDTH = 400, HEIGHT = 460;
+const WIDTH = 420, HEIGHT = 460;
 
 const lists = new RatingLists(ask, post);
 const shows = new Map(); // node -> () => asks for its list again
@@ -15,6 +15,11 @@ window.addEventListener("pagehide", () => lists.flush());
 /** After the connection was lost. */
 export function refreshRatings() {
   for (const show of shows.values()) show();
+}
+
+/** Any node has ended, and may have rated what another one shows. */
+export function ratedElsewhere({ output }) {
+  for (const name of output?.textual_inversion_ratings ?? []) lists.refresh(name).catch(() => {});
 }
 
 export function addRatingPanel(node) {
@@ -56,8 +61,7 @@ export function addRatingPanel(node) {
 
 /** The name in the node; of one that comes from elsewhere in the graph only the server knows it. */
 function nameOf(node) {
-  const linked = node.inputs.find((input) => input.name === "name")?.link != null;
-  return (linked && node.properties[PROPERTY]) || nameWidget(node).value;
+  return (isLinked(node, "name") && node.properties[PROPERTY]) || nameWidget(node).value;
 }
 
 const nameWidget = (node) => node.widgets.find((widget) => widget.name === "name");

@@ -5,7 +5,7 @@ import { addStyles } from "./dom.js";
 import { acceptDrops, addEmbeddingsTab } from "./embeddings_tab.js";
 import { api, app, whenQueued } from "./host.js";
 import { failed, forgive, markedSlots, refusedBefore } from "./refusals.js";
-import { addRatingPanel, refreshRatings } from "./rating_node.js";
+import { addRatingPanel, ratedElsewhere, refreshRatings } from "./rating_node.js";
 import { EVENT } from "./runs.js";
 import { addStepGrid } from "./step_grid.js";
 import { orderTemplates } from "./templates.js";
@@ -18,6 +18,7 @@ const RATE = "TextualInversionRate";
 // At once, not in setup: the page warns of messages that nobody listens to.
 api.addEventListener(EVENT, ({ detail }) => announce(detail));
 api.addEventListener("execution_error", failed);
+api.addEventListener("executed", ({ detail }) => ratedElsewhere(detail));
 whenQueued(forgive, refusedBefore);
 // After a lost connection messages are missing.
 api.addEventListener("reconnected", catchUp);

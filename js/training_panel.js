@@ -1,6 +1,6 @@
 /** The live view in the nodes that train: which node shows which run. */
 
-import { addElement, after, app, ask, post, url, watcher } from "./host.js";
+import { addElement, after, app, ask, isLinked, post, url, watcher } from "./host.js";
 import { Panel } from "./panel.js";
 import { emptyRun } from "./runs.js";
 
@@ -43,8 +43,7 @@ export async function catchUp() {
 
 /** The newest run with the settings of a node, as a graph may come without one; or null. */
 function alike(node) {
-  const linked = new Set(node.inputs.filter(({ link }) => link != null).map(({ name }) => name));
-  const given = node.widgets.filter(({ name, serialize }) => serialize !== false && !linked.has(name));
+  const given = node.widgets.filter(({ name, serialize }) => serialize !== false && !isLinked(node, name));
   const inputs = Object.fromEntries(given.map(({ name, value }) => [name, value]));
   return post("/textual_inversion/run/alike", { node: node.comfyClass, inputs });
 }

@@ -142,4 +142,4 @@ class DemoJudge(io.ComfyNode):
         said = judged(pictures, [one.prompt for one in waiting])
         for one, rating in zip(waiting, said, strict=True):
             folder.rate(one.key, rating)
-        return io.NodeOutput(ratings)
+        return io.NodeOutput(ratings, ui={"textual_inversion_ratings": [ratings]})

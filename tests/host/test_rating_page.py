@@ -245,3 +245,22 @@ def test_what_the_graph_draws_waits_under_the_name_that_it_gives(
     # Also in a graph that is opened again, of which the server has not run anything.
     comfy.load(page.evaluate("window.app.rootGraph.serialize()"))
     wait_for_tally(comfy, "0 of 12 pairs; 1 picture waits")
+
+    # Another node that rates what this one shows, after it has ended.
+    page.evaluate(
+        """() => {
+            const graph = window.app.rootGraph;
+            const rate = graph.nodes.find((node) => node.comfyClass === "TextualInversionRate");
+            const [judge, told] = ["TextualInversionDemoJudge", "PreviewAny"].map((type, i) => {
+                const node = LiteGraph.createNode(type);
+                node.pos = [rate.pos[0] + 450 * (i + 1), rate.pos[1]];
+                graph.add(node);
+                return node;
+            });
+            rate.connect(0, judge, 0);
+            judge.connect(0, told, 0);
+        }"""
+    )
+    comfy.queue()
+    wait_for_tally(comfy, "0 of 12 pairs; no pictures wait")
+    assert said(host, name) == {key: "skipped"}

@@ -167,6 +167,10 @@ def test_changed_ratings_are_noticed(host: Host) -> None:
         rate(host, "changing", keys[liked], "liked")
         result = host.run(graph)
         assert [len(result[shown]["images"]) for shown in (linked, named)] == [liked] * 2
+    kept(host, "changing", 4)
+    rate(host, "changing", keys[0], "skipped")
+    again = host.run(graph)
+    assert not any(again.ran(shown) for shown in (linked, named)), "nothing else is liked"
 
 
 def test_one_name_is_loaded(host: Host) -> None:
@@ -297,7 +301,7 @@ def test_a_taste_is_learned_and_drawn_with(
     words = {name: word_for == "negative prompt"}
     words |= {f"{name}-neg": True} if word_for == "both" else {}
     for word, negative in words.items():
-        assert notes(host, word)["modelspec.is_negative_embedding"] == str(negative).lower()
+        assert (notes(host, word).get("modelspec.is_negative_embedding") == "true") is negative
     assert np.abs(pictures[1].astype(int) - pictures[2]).max() > 0
     drawn_by = {
         json.loads(path.read_text())["model"]

@@ -183,6 +183,7 @@ FAMILIES: Mapping[str, Family] = {
     "WAN22_S2V": _another("Wan 2.2, sound to video", "a sound", "Wan text to video"),
     "WAN21_HuMo": _another("Wan HuMo", "a person and a sound", "Wan text to video"),
     "WAN22_Animate": _another("Wan Animate", "a film to follow", "Wan text to video"),
+    "WAN_Animate2": _another("Wan Animate 2", "poses to follow", "Wan text to video"),
     "WAN21_FlowRVS": _another("Wan FlowRVS", "a film", "Wan text to video"),
     "WAN21_SCAIL": _another("Wan SCAIL", "poses to follow", "Wan text to video"),
     "WAN21_SCAIL2": _another("Wan SCAIL 2", "poses to follow", "Wan text to video"),
@@ -190,6 +191,7 @@ FAMILIES: Mapping[str, Family] = {
     # Nothing that could be called a picture.
     "LTXAV": _other("LTX 2", "makes films with sound"),
     "MiniMaxH3": _other("MiniMax H3", "makes films with sound"),
+    "MiniMaxMusic3": _other("MiniMax Music 3", "makes music"),
     "SVD_img2vid": _other("Stable Video Diffusion", _FILMS),
     "SV3D_u": _other("SV3D u", _FILMS),
     "SV3D_p": _other("SV3D p", _FILMS),

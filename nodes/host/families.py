@@ -184,6 +184,7 @@ FAMILIES: Mapping[str, Family] = {
     "WAN22_S2V": _another("Wan 2.2, sound to video", "audio", "Wan text to video"),
     "WAN21_HuMo": _another("Wan HuMo", "a person and audio", "Wan text to video"),
     "WAN22_Animate": _another("Wan Animate", "a video to follow", "Wan text to video"),
+    "WAN_Animate2": _another("Wan Animate 2", "poses to follow", "Wan text to video"),
     "WAN21_FlowRVS": _another("Wan FlowRVS", "a video", "Wan text to video"),
     "WAN21_SCAIL": _another("Wan SCAIL", "poses to follow", "Wan text to video"),
     "WAN21_SCAIL2": _another("Wan SCAIL 2", "poses to follow", "Wan text to video"),
@@ -191,6 +192,7 @@ FAMILIES: Mapping[str, Family] = {
     # Nothing that could be called a picture.
     "LTXAV": _other("LTX 2", "makes videos with sound"),
     "MiniMaxH3": _other("MiniMax H3", "makes videos with sound"),
+    "MiniMaxMusic3": _other("MiniMax Music 3", "makes music"),
     "SVD_img2vid": _other("Stable Video Diffusion", _ANIMATES),
     "SV3D_u": _other("SV3D u", _ANIMATES),
     "SV3D_p": _other("SV3D p", _ANIMATES),

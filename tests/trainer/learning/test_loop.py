@@ -239,8 +239,8 @@ def test_half_precision_needs_and_gets_loss_scaling() -> None:
     assert not torch.equal(scaled, start)
 
 
-@pytest.mark.parametrize("changes", [{}, {"schedule": "anytime", "learning_rate": "0.08"}])
-def test_step_that_overflows_is_skipped_and_the_scale_lowered(changes: dict[str, str]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"schedule": "anytime", "pull": 0.1}])
+def test_step_that_overflows_is_skipped_and_the_scale_lowered(changes: dict[str, object]) -> None:
     start = ToyModel().text_encoders[0].vocabulary[[5]]
     run = list(train(Half(200.0), [plain()], settings(**changes)))
     assert torch.equal(run[0].last.vectors["clip_l"], start)

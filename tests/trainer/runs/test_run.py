@@ -311,7 +311,7 @@ def test_a_run_of_a_version_without_a_setting_goes_on(tmp_path: Path) -> None:
     folder.settings_file.write_text(json.dumps(content), encoding="utf-8")
     # Its checkpoint knows nothing of what is measured now, on which a cosine does not depend.
     state = load_state(folder.checkpoint_file(5))
-    kept = {k: v for k, v in state.parts.items() if k not in ("signal", "settling")}
+    kept = {k: v for k, v in state.parts.items() if k not in ("signal", "walk", "settling")}
     save_state(TrainingState(5, kept), folder.checkpoint_file(5))
     again = start(tmp_path, chosen)
     assert again.folder.id == folder.id

@@ -24,14 +24,12 @@ class Taste:
     """A taste.
 
     Attributes:
-        dislikes: what, in words.
         dislike: pictures and what they show -> how much each is disliked, [pictures].
         limit: from where on a picture counts as disliked.
         seen: from where on the judge tells two pictures apart.
         sizes: whether prompts are followed only where an object has the size that they name.
     """
 
-    dislikes: str
     dislike: Judged
     limit: Callable[[], float]
     seen: Callable[[], float]
@@ -61,14 +59,11 @@ def _large() -> float:
 
 
 TASTES: Mapping[str, Taste] = {
-    "pale": Taste(
-        "pale objects", lambda *both: badness("pale", *both), lambda: limit("pale"), lambda: 0.1
-    ),
+    "pale": Taste(lambda *both: badness("pale", *both), lambda: limit("pale"), lambda: 0.1),
     "ground": Taste(
-        "uneven grounds",
         lambda *both: badness("ground", *both),
         lambda: limit("ground"),
         lambda: 0.3 * limit("ground"),
     ),
-    "large": Taste("what is not large", _smallness, lambda: -_large(), lambda: 1.0, sizes=True),
+    "large": Taste(_smallness, lambda: -_large(), lambda: 1.0, sizes=True),
 }

@@ -118,3 +118,18 @@ test("names and keys cannot leave their place in an address", async () => {
   await later();
   assert.deepEqual(asked, ["/textual_inversion/ratings?name=a%26b"]);
 });
+
+test("what still waits for its turn is sent before the page goes", async () => {
+  const { ratings } = list({ a: "", b: "" }), sent = [];
+  const never = new Promise(() => {});
+  const lists = new RatingLists(async () => ({ ratings, pairs: 0, wanted: 12 }),
+    (path, { key, rating }, options) => (sent.push([key, rating, Boolean(options?.keepalive)]), never));
+  await lists.refresh("taste");
+  lists.rate("taste", "a", "liked");
+  lists.rate("taste", "b", "liked");
+  lists.rate("taste", "b", "disliked");
+  await later();
+  assert.deepEqual(sent, [["a", "liked", false]]);
+  lists.flush();
+  assert.deepEqual(sent.slice(1), [["a", "liked", true], ["b", "disliked", true]]);
+});

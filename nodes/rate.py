@@ -17,11 +17,7 @@ from .host.fingerprint import fingerprint_of
 from .inputs import CATEGORY, found_as
 from .page.ratings import names_of_ratings, ratings_of, state_of
 from .training_inputs import name_allowed
-
-CONNECTED = "the connected one"
-"""What the list of names offers besides names."""
-
-USUAL_NAME = "my-taste"
+from .word_inputs import CONNECTED
 
 
 class RatePictures(io.ComfyNode):
@@ -55,7 +51,7 @@ class RatePictures(io.ComfyNode):
                 ),
                 io.String.Input(
                     "name",
-                    default=USUAL_NAME,
+                    default="my-taste",
                     tooltip="What to keep the ratings under. Every run adds its pictures to those "
                     "of the same name. No white space, commas or brackets.",
                 ),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.paths import ROOT
 from textual_inversion.trainer.cli import main as cli
-from textual_inversion.trainer.settings import Settings, described_fields
+from textual_inversion.trainer.settings import RatingSettings, Settings, described_fields
 from textual_inversion.trainer.version import VERSION
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_the_guide_names_what_exists() -> None:
     """Settings, nodes' titles and templates; file names and values are told by their form."""
     guide = (DOCS / "guide.md").read_text(encoding="utf-8")
-    known = {f.name for f, _ in described_fields(Settings)}
+    known = {f.name for kind in (Settings, RatingSettings) for f, _ in described_fields(kind)}
     known |= {"strength", "end_percent", "unlike_images"}
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", guide):
         assert name in known, name

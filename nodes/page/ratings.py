@@ -13,7 +13,7 @@ import folder_paths
 from ...trainer.data.pairs import FEWEST
 from ...trainer.embeddings.names import new_name
 from ...trainer.errors import InputError
-from ...trainer.runs.ratings import RatingFolder, pairs_in
+from ...trainer.runs.ratings import DISLIKED, LIKED, RatingFolder, pairs_in
 
 
 def ratings_folder() -> Path:
@@ -43,10 +43,15 @@ def names_of_ratings() -> list[str]:
 
 
 def state_of(name: str | None) -> str:
-    """What changes with every rating of this name, or of any if None."""
+    """What changes whenever a picture of this name, or of any if None, is liked or disliked."""
     folders = _folders() if name is None else [ratings_of(name)]
-    files = (file for folder in folders for file in folder.path.glob("*.json"))
-    return " ".join(sorted(f"{f.parent.name}/{f.name}:{f.stat().st_mtime_ns}" for f in files))
+    decided = (
+        f"{folder.path.name}/{one.key} {one.rating}"
+        for folder in folders
+        for one in folder.all()
+        if one.rating in (LIKED, DISLIKED)
+    )
+    return " ".join(sorted(decided))
 
 
 def described(name: str) -> dict[str, Any]:

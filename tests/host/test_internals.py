@@ -236,13 +236,14 @@ def of_the_pack(host: Host) -> set[str]:
     [
         (
             CHANGED_HOST,
-            {"Train Textual Inversion", "Train Negative Embedding", "Choose Training Step"},
+            {"Train Textual Inversion", "Train Negative Embedding", "Train from Ratings",
+             "Rate Pictures", "Load Ratings", "Choose Training Step", "Demo Judge"},
             ("comfy.samplers.cond_cat takes other arguments",
              "comfy.model_base.BaseModel.memory_required is not there"),
         ),
         (
             DEMO_OF_ANOTHER_HOST,
-            {"Load Tiny Demo Model", "Demo Pictures"},
+            {"Load Tiny Demo Model", "Demo Pictures", "Demo Judge"},
             ("comfy.latent_formats.SD15 is not there",),
         ),
     ],

@@ -150,6 +150,8 @@ def test_the_server_offers_the_subgraph(host: Host) -> None:
         ("bad hands", "TextualInversionTrainNegative"),
         ("load TI", "TextualInversionLoad"),
         ("mix embeddings", "TextualInversionBlend"),
+        ("my taste", "TextualInversionTrainRatings"),
+        ("thumbs up", "TextualInversionRate"),
     ],
 )
 def test_nodes_are_found_by_what_people_call_them(host: Host, search: str, node: str) -> None:

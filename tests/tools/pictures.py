@@ -26,14 +26,18 @@ from PIL import Image, ImageDraw, ImageFont
 from support.browser import TRAIN, ComfyPage, browser_page, read_workflow
 from support.client import Host, serving
 from support.comfyui import find_comfyui
+from support.http import ask
 from support.package import use_checkout
 from support.paths import ROOT, template
+from support.results import Result
 from support.workflows import to_api
 
 Pixels = NDArray[np.uint8]
 
 DOCS = ROOT / "docs"
 PICTURES = "TextualInversionDemoPictures"
+RATE = "TextualInversionRate"
+RATINGS = "/textual_inversion/ratings"
 SIDE, GAP, LABEL = 512, 10, 42
 """Pixels of a thumbnail; the page shows it at less than half of that."""
 GROUND, INK = "#20222e", "#f4f1ea"
@@ -82,6 +86,7 @@ SHOWN = {
     4: Shown(("without", "with"), (("Without the negative", 0), ("With the negative", 0))),
     5: Shown(("drawn at once",), ((DRAWN, 0), (DRAWN, 1))),
     6: Shown(("1 vector", "4 vectors"), (("A: one vector", 0), ("B: four vectors", 0))),
+    7: Shown(("without", "with"), (("Without the word", 0), ("With the word", 0))),
 }
 
 
@@ -107,11 +112,22 @@ def _thumbnail(host: Host, path: Path, shown: Shown) -> Image.Image:
     drawn: list[Pixels] = []
     for graph in _graphs(host, path, shown):
         result = host.run(graph, timeout=3600)
-        (pictures,) = (n for n, node in graph.items() if node["class_type"] == PICTURES)
-        given = [host.fetch_image(image) for image in result[pictures]["images"]]
+        given = _given(host, graph, result)
         for title, number in shown.places:
             drawn.append(host.fetch_image(result[titles[title]]["images"][number]))
     return _composed(given[:3], drawn, shown.labels)
+
+
+def _given(host: Host, graph: dict[str, Any], result: Result) -> list[Pixels]:
+    """The pictures that the word was learned from; of rated ones, those that are liked."""
+    for number, node in graph.items():
+        if node["class_type"] == PICTURES:
+            return [host.fetch_image(image) for image in result[number]["images"]]
+    (name,) = (n["inputs"]["name"] for n in graph.values() if n["class_type"] == RATE)
+    ratings = host.get(f"{RATINGS}?name={name}")["ratings"]
+    keys = [rating["key"] for rating in ratings if rating["rating"] == "liked"]
+    shown = [ask(host, f"{RATINGS}/picture?name={name}&key={key}")[2] for key in keys]
+    return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in shown]
 
 
 def _graphs(host: Host, path: Path, shown: Shown) -> Iterator[dict[str, Any]]:

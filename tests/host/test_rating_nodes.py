@@ -220,7 +220,7 @@ def test_no_other_node_writes_the_second_word(host: Host, sd1_checkpoint: Path) 
     loaded, model = load(graph, "second"), checkpoint(graph, host.add_checkpoint(sd1_checkpoint))
     train_ratings(graph, model, loaded, name="second", word_for="both")
     train(graph, model, loaded[0], name="second-neg")
-    with pytest.raises(GraphFailedError, match="The name “second-neg” is also given to"):
+    with pytest.raises(GraphFailedError, match="The name “second-neg” is also used by"):
         host.run(graph)
 
 

@@ -176,9 +176,10 @@ def _done_before(
 ) -> Done:
     """What a training gave whose words are in their files; only the preview is made again."""
     names = " and ".join(f"“{word.name}”" for word in words)
+    read = "is read from its file" if len(words) == 1 else "are read from their files"
     note = (
-        f"Already learned from the same pictures with the same settings: {names} is read from its "
-        "file. Turn on overwrite to train again."
+        f"Already learned from the same pictures with the same settings: {names} {read}. Turn on "
+        "overwrite to train again."
     )
     run = next(runs_of(runs_folder(), settings, fingerprints(model, pictures, start)), None)
     # The words of a pair are drawn together, as they were learned.

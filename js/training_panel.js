@@ -34,11 +34,20 @@ export async function catchUp() {
   for (const node of [...panels.keys()]) {
     const running = live.find(({ owner }) => owns(node, owner));
     const kept = node.properties?.[PROPERTY];
-    const id = running?.id ?? (known.includes(kept) ? kept : known.length ? await alike(node) : null);
+    const last = known.includes(kept) ? kept : null;
+    // The graph in a picture is from before its run, and may keep one of another word.
+    const own = last && isOf(node, last) ? last : null;
+    const id = running?.id ?? own ?? (known.length ? await alike(node) : null) ?? last;
     if (!id || !panels.has(node)) continue;
     attach(node, id);
     watcher.refresh(id);
   }
+}
+
+/** Whether a run has learned the word that a node names, as far as the page knows its name. */
+function isOf(node, id) {
+  const name = node.widgets.find((widget) => widget.name === "name").value;
+  return isLinked(node, "name") || id.replace(/_\d+$/, "") === name;
 }
 
 /** The newest run with the settings of a node, as a graph may come without one; or null. */

@@ -264,7 +264,7 @@ def test_other_nodes_work_in_a_host_that_has_changed(
     with changed_host(comfyui, tmp_path, changes) as host:
         assert of_the_pack(host) == {node.title for node in NODES} - lacks
         assert host.server.failed_imports() == []
-        (line,) = [one for one in host.server.log().splitlines() if "does not fit" in one]
+        (line,) = [one for one in host.server.log().splitlines() if "does not fully fit" in one]
         for part in (
             f"Textual inversion {PACK_VERSION}",
             f"ComfyUI {version_of(comfyui)}",

@@ -85,6 +85,7 @@ def test_earlier_pictures_are_seen_by_dragging_along_the_strip(
     workflow = training_alone(1)
     (node,) = (node for node in workflow["nodes"] if node["type"] == TRAIN)
     node["properties"]["textual_inversion_run"] = f"{name}_00001"
+    node["widgets_values"][0] = name
     comfy.load(workflow)
     comfy.look_at(TRAIN)
     page = comfy.page
@@ -123,7 +124,7 @@ def test_earlier_pictures_are_seen_by_dragging_along_the_strip(
 def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
-    """Also in a graph that comes with a picture."""
+    """Also in a graph that comes with a picture, which knows only of the run before its own."""
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
     comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
     comfy.load(training_alone(1))
@@ -139,7 +140,8 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
         name,
     )
     comfy.look_at(TRAIN)
-    for word in (name, f"{name}-other"):
+    other = f"{name}-other"
+    for word in (name, other):
         comfy.set_widgets(TRAIN, {"name": word})
         comfy.queue()
         wait_for_title(comfy, f"saved as {word}")
@@ -152,7 +154,7 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     wait_for_title(comfy, f"“{name}”")  # from its file
     assert len(list(runs(host).glob(f"{name}_*"))) == 1
 
-    picture, *_ = sorted((host.server.base / "output").glob(f"{name}_*.png"))
+    _, picture, *_ = sorted((host.server.base / "output").glob(f"{name}_*.png"))
     comfy.load({**training_alone(1), "nodes": [], "links": []})
     comfy.page.evaluate(
         """bytes => {
@@ -167,8 +169,8 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     )
     comfy.page.wait_for_function("window.trainNode()")
     comfy.look_at(TRAIN)
-    wait_for_title(comfy, f"finished after 4 steps; saved as {name}")
-    assert shown_run(comfy) == f"{name}_00001"
+    wait_for_title(comfy, f"finished after 4 steps; saved as {other}")
+    assert shown_run(comfy) == f"{other}_00001"
     assert comfy.page.locator(".ti-stills .ti-picture").count() == 2
 
 

@@ -232,7 +232,7 @@ def test_existing_file_is_refused_before_anything_is_loaded(
         ({"--learning-rate": "fast"}, "The learning rate “fast” cannot be read"),
         ({"--images": "missing"}, "There is no folder “missing”"),
         ({"--model": "missing"}, "There is no model at “missing”"),
-        ({"--device": "warp"}, "The device “warp” is not there"),
+        ({"--device": "warp"}, "The device “warp” is not available"),
         ({"--start-from": "missing.pt"}, "“missing.pt” does not exist"),
     ],
 )

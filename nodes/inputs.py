@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -95,3 +95,19 @@ def name_problem(name: str | None) -> bool | str:
     except InputError as error:
         return str(error)
     return True
+
+
+def one_each(what: str, values: Sequence[Any], count: int) -> list[Any]:
+    """One value for each picture, of as many or of one for all of them.
+
+    Raises:
+        InputError: another number of values.
+    """
+    if len(values) == 1:
+        return [*values] * count
+    if len(values) != count:
+        raise InputError(
+            f"{what} must match the pictures: there are {count} pictures but {len(values)} {what}. "
+            "Connect one for each picture, or one for all."
+        )
+    return list(values)

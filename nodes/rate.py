@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -14,7 +14,7 @@ from ..trainer.errors import InputError
 from ..trainer.runs.ratings import DISLIKED, LIKED
 from .host.execution import blocked
 from .host.fingerprint import fingerprint_of
-from .inputs import CATEGORY, found_as
+from .inputs import CATEGORY, found_as, one_each
 from .page.ratings import names_of_ratings, ratings_of, state_of
 from .training_inputs import name_allowed
 from .word_inputs import CONNECTED
@@ -88,13 +88,13 @@ class RatePictures(io.ComfyNode):
     ) -> io.NodeOutput:
         """Keep the pictures that are not there yet; those that are keep their ratings."""
         folder = ratings_of(name[0])
-        prompts = list(_each(images, "prompts", prompt))
+        prompts = _each(images, "prompts", prompt)
         if not all(text.strip() for text in prompts):
             raise InputError(
                 "prompt is empty: give the prompt that the pictures were drawn with, as pictures "
                 "of the same prompt are compared."
             )
-        seeds = list(_each(images, "seeds", seed or [None]))
+        seeds = _each(images, "seeds", seed or [None])
         drawn_by = fingerprint_of(model[0]) if model else ""
         frames = [frame for batch in images for frame in batch]
         for frame, text, number in zip(frames, prompts, seeds, strict=True):
@@ -104,23 +104,16 @@ class RatePictures(io.ComfyNode):
         return io.NodeOutput(kept, ui={"textual_inversion_ratings": [kept]})
 
 
-def _each(images: Sequence[Tensor], what: str, values: Sequence[Any]) -> Iterator[Any]:
+def _each(images: Sequence[Tensor], what: str, values: Sequence[Any]) -> list[Any]:
     """One value for each picture, of one for all, or for each batch, or for each picture.
 
     Raises:
         InputError: another number of values.
     """
     count = sum(map(len, images))
-    if len(values) == count:
-        yield from values
-    elif len(values) in (1, len(images)):
-        for number, batch in enumerate(images):
-            yield from [values[min(number, len(values) - 1)]] * len(batch)
-    else:
-        raise InputError(
-            f"{what} must match the pictures: there are {count} pictures but {len(values)} {what}. "
-            "Connect one for all, or one for each."
-        )
+    if len(values) == len(images) != count:
+        values = [value for value, batch in zip(values, images, strict=True) for _ in batch]
+    return one_each(what, values, count)
 
 
 class LoadRatings(io.ComfyNode):

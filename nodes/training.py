@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..trainer.data.pictures import Picture, as_unlike
 from ..trainer.embeddings.embedding import Embedding
-from ..trainer.errors import InputError
 from ..trainer.files.whole_files import try_folder
 from ..trainer.learning.chosen_objective import objective_of
 from ..trainer.presets import NONE, with_preset
@@ -26,10 +25,11 @@ from ..trainer.runs.run_inputs import (
     runs_of,
 )
 from ..trainer.runs.training import Destination, train_and_save
-from ..trainer.settings import NegativeSettings, Settings, described_fields
+from ..trainer.settings import Settings, described_fields
 from .graph_names import check_alone
 from .host import library
 from .host.model import HostModel
+from .inputs import one_each
 from .page.runs import RUNS, NodeDisplay, runs_folder, temporary_folder
 
 
@@ -111,7 +111,7 @@ def train_in_host(
             resolution=settings.resolution,
             checkpointing=settings.checkpointing,
             memory=settings.memory_bytes,
-            negative=_guidance_of_negative(settings),
+            negative=settings.guidance_of_negative,
         ) as frozen,
         ExitStack() as stack,
     ):
@@ -147,13 +147,6 @@ def train_in_host(
         str(trained.report),
         {"textual_inversion_run": [run.folder.id]},
     )
-
-
-def _guidance_of_negative(settings: Settings) -> float | None:
-    """That a word for negative prompts is trained for, 1 if for none; None for other words."""
-    if not isinstance(settings, NegativeSettings):
-        return None
-    return 1.0 if settings.objective == "bad pictures" else settings.guidance
 
 
 def _learned_before(names: Sequence[str], settings: Settings) -> list[Embedding]:
@@ -219,21 +212,10 @@ def to_pictures(
     """
     # Clones, because the host's own are inference tensors.
     frames = [frame.clone() for batch in images for frame in batch]
-    texts = _one_each("captions", list(captions) if captions else [None], len(frames))
+    texts = one_each("captions", list(captions) if captions else [None], len(frames))
     planes = [plane.clone() for mask in masks or [] for plane in mask.view(-1, *mask.shape[-2:])]
-    covers = _one_each("masks", planes or [None], len(frames))
+    covers = one_each("masks", planes or [None], len(frames))
     return [
         Picture(frame, text, cover, f"picture {number}")
         for number, (frame, text, cover) in enumerate(zip(frames, texts, covers, strict=True), 1)
     ]
-
-
-def _one_each(what: str, values: list[Any], count: int) -> list[Any]:
-    if len(values) == 1:
-        return values * count
-    if len(values) != count:
-        raise InputError(
-            f"{what} must match the pictures: there are {count} pictures but {len(values)} {what}. "
-            "Connect one for each picture, or one for all."
-        )
-    return values

@@ -94,6 +94,11 @@ class EverydaySettings:
         """How many pictures a batch shows."""
         return self.batch_size
 
+    @property
+    def guidance_of_negative(self) -> float | None:
+        """That a word for negative prompts is trained for, 1 if for none; None for other words."""
+        return None
+
 
 def parse_memory(text: str) -> int | None:
     """Bytes of so many GB; None for auto.

@@ -89,3 +89,8 @@ class NegativeSettings(Settings):
                 "A pair cannot be learned with progressive, context or initialization “captions”: "
                 "turn them off, or choose another objective."
             )
+
+    @property
+    def guidance_of_negative(self) -> float | None:
+        """See `Settings`."""
+        return 1.0 if self.objective == "bad pictures" else self.guidance

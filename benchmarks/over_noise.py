@@ -1,10 +1,10 @@
 """How much of a step's gradient is signal, where learning begins.
 
-    COMFYUI_PATH=... python benchmarks/over_noise.py [--families sd1 sdxl ...] [--full]
-        [--batches 32]
+    COMFYUI_PATH=... python benchmarks/over_noise.py [--families sd1 sdxl ...]
+        [--full sd1-512 sdxl-1024] [--batches 32]
 
-For every family, as small as in the tests and with random weights, and with `--full` for the U-Net
-of Stable Diffusion 1 in full size: the mean gradient over so many batches of 4 pictures against its
+For every family, as small as in the tests and with random weights, and with `--full` for U-Nets in
+full size (SDXL takes 14 GB): the mean gradient over so many batches of 4 pictures against its
 spread around that, of the part that turns the word's vectors. Random weights have learned nothing,
 so this only says what the arithmetic of each family gives, beside what a trained model gives.
 Prints a table.
@@ -23,10 +23,15 @@ from typing import Any
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from support.checkpoints import SD1, SDXL
+from support.counted import TITLES
 from support.package import hide_repository_root, use_checkout
 
 FAR = 100_000
 """The first of the steps whose batches are used, which no run reaches."""
+
+U_NETS = {"sd1-512": SD1, "sdxl-1024": SDXL}
+"""Those in full size, and small checkpoints that have their text encoders and VAE."""
 
 
 def at_the_start(model: Any, pictures: Sequence[Any], settings: Any, batches: int) -> Any:
@@ -95,7 +100,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--families", nargs="*", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--full", action="store_true", help="also SD1's U-Net in full size")
+    parser.add_argument("--full", nargs="*", choices=U_NETS, default=[])
     parser.add_argument("--batches", type=int, default=32)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
@@ -108,15 +113,14 @@ def main() -> None:
         parts = loaded.model, loaded.clip, loaded.vae
         side = 320 if family.config == "PixArtSigma" else 64
         print(row(f"{family.title}, small", parts, side, 4, options.batches), flush=True)
-    if options.full:
+    for name in options.full:
         from step import full_size_model
-        from support.checkpoints import SD1
         from support.loaded import load
 
-        small = load(SD1, folder)
+        small = load(U_NETS[name], folder)
         with torch.inference_mode():
-            parts = full_size_model(), small.clip, small.vae
-        title = "Stable Diffusion 1, U-Net in full size, 128 pixels"
+            parts = full_size_model(name), small.clip, small.vae
+        title = f"{TITLES[name]}, U-Net in full size, 128 pixels"
         print(row(title, parts, 128, 1, options.batches), flush=True)
 
 

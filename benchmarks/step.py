@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from memory import Peak
 from support.checkpoints import SD1, cached
 from support.comfyui import find_comfyui
+from support.counted import FULL_SIZE
 from support.inprocess import use_comfyui
 from support.loaded import executing
 from support.package import hide_repository_root, use_checkout
@@ -32,35 +33,17 @@ from support.package import hide_repository_root, use_checkout
 if TYPE_CHECKING:
     from textual_inversion.trainer.model import FrozenModel
 
-FULL_SIZE: dict[str, Any] = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "context_dim": 768,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "adm_in_channels": None,
-    "use_temporal_attention": False,
-    "legacy": False,
-}
-"""The U-Net of Stable Diffusion 1 in the host's words."""
 
-
-def full_size_model() -> Any:
-    """The host's own model of this shape, with random weights."""
+def full_size_model(name: str = "sd1-512") -> Any:
+    """The host's own model of one of the sizes in `FULL_SIZE`, with random weights."""
     import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
 
     device = comfy.model_management.get_torch_device()
     half = device.type == "cuda"
-    config = comfy.supported_models.SD15(FULL_SIZE)
+    full = FULL_SIZE[name]
+    config = getattr(comfy.supported_models, full.config)(dict(full.network))
     config.set_inference_dtype(torch.float16 if half else torch.float32, None)
     model = config.get_model({}, device=device)
     for parameter in model.diffusion_model.parameters():

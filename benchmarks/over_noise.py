@@ -4,7 +4,7 @@
         [--full sd1-512 sdxl-1024] [--batches 32]
 
 For every family, as small as in the tests and with random weights, and with `--full` for U-Nets in
-full size (SDXL takes 14 GB): the mean gradient over so many batches of 4 pictures against its
+full size (SDXL takes 17 GB): the mean gradient over so many batches of 4 pictures against its
 spread around that, of the part that turns the word's vectors. Random weights have learned nothing,
 so this only says what the arithmetic of each family gives, beside what a trained model gives.
 Prints a table.

@@ -149,7 +149,7 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
     comfy.open()
     comfy.look_at(RATE)
     wait_for_tally(comfy, "2 of 12 pairs; no pictures wait")
-    assert "Queue the graph again" in panel.locator(".ti-rate-hint").inner_text()
+    assert "Run the graph again" in panel.locator(".ti-rate-hint").inner_text()
     assert panel.locator(".ti-framed .ti-picture").count() == 0
     assert sorted(said(host, name).values()) == [
         "disliked",
@@ -236,7 +236,7 @@ def test_what_the_graph_draws_waits_under_the_name_that_it_gives(
     open_nodes(comfy, "classic", "unused")
     page.evaluate(GRAPH, name)
     wait_for_tally(comfy, "0 of 12 pairs; no pictures wait")
-    assert "Queue the graph" in page.locator(".ti-rate-hint").inner_text()
+    assert "Run the graph:" in page.locator(".ti-rate-hint").inner_text()
     comfy.queue()
     # Both of the batch are one picture, which is there once.
     wait_for_tally(comfy, "0 of 12 pairs; 1 picture waits")

@@ -150,6 +150,12 @@ class ComfyPage:
         """Press Run."""
         self.page.evaluate("window.app.queuePrompt(0)")
 
+    def wait_for_title(self, part: str) -> None:
+        """Wait until the panel of the first node that trains says this in its headline."""
+        self.page.wait_for_function(
+            "part => document.querySelector('.ti-title')?.textContent.includes(part)", arg=part
+        )
+
     def setting(self, name: str, value: Any) -> None:
         """Change one of the page's own settings."""
         self.page.evaluate(

@@ -72,7 +72,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     comfy.open()
     comfy.look_at(TRAIN)
     page.wait_for_function("document.querySelector('path.ti-smoothed')")
-    comfy.wait_for_title("step ")
+    comfy.wait_for_title("^step ")
     assert page.locator(STRIP).count() >= 2
     if design == "classic":
         with comfy.another() as second:
@@ -83,7 +83,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
 
     open_template(comfy, name)
     page_host.interrupt()
-    comfy.wait_for_title("cut short")
+    comfy.wait_for_title("^cut short")
     told = re.search(
         r"cut short at (\d+) of [\d,]+; kept as (\S+); Run continues", title.inner_text()
     )
@@ -91,7 +91,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     done = int(told[1])
     assert done >= 20
     comfy.queue()
-    comfy.wait_for_title("step ")
+    comfy.wait_for_title("^step ")
     step = int(re.match(r"step (\d+)", title.inner_text())[1])
     assert step > done
 
@@ -106,8 +106,8 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     page.locator(".ti-buttons button", has_text="Save now").first.dispatch_event("click")
     page.locator(".ti-notes", has_text=f"Saved as {name}-").first.wait_for()
     page.locator(".ti-buttons button", has_text="Stop and keep").first.dispatch_event("click")
-    comfy.wait_for_title("stop")
-    comfy.wait_for_title("stopped")
+    comfy.wait_for_title("^stop")
+    comfy.wait_for_title("^stopped")
     assert f"saved as {name}" in title.inner_text()
     assert (page_host.embeddings / f"{name}.safetensors").is_file()
     assert list(page_host.embeddings.glob(f"{name}-*[0-9].safetensors"))
@@ -121,7 +121,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     node["widgets_values"] = page.evaluate("trainNode().serialize().widgets_values")
     comfy.load(graph)
     comfy.look_at(TRAIN)
-    comfy.wait_for_title("stopped")
+    comfy.wait_for_title("^stopped")
     assert page.locator(STRIP).count() >= 2
 
 

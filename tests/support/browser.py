@@ -150,10 +150,12 @@ class ComfyPage:
         """Press Run."""
         self.page.evaluate("window.app.queuePrompt(0)")
 
-    def wait_for_title(self, part: str) -> None:
-        """Wait until the panel of the first node that trains says this in its headline."""
+    def wait_for_title(self, pattern: str) -> None:
+        """Wait until the headline of the first panel of a run has this regular expression."""
         self.page.wait_for_function(
-            "part => document.querySelector('.ti-title')?.textContent.includes(part)", arg=part
+            """pattern =>
+                new RegExp(pattern).test(document.querySelector(".ti-title")?.textContent ?? "")""",
+            arg=pattern,
         )
 
     def setting(self, name: str, value: Any) -> None:

@@ -20,6 +20,7 @@ const SHARE_OF = {
 };
 
 const MARGIN = { left: 46, right: 14, top: 6, bottom: 18 };
+const LINE = 12; // Pixels from one number beside the chart to the next, at least.
 
 /** The value below which a share of the sorted values lies. */
 export function quantile(sorted, share) {
@@ -46,7 +47,7 @@ export function lossRange(rows, keys) {
   return [Math.max(0, low - room), high + room];
 }
 
-/** Two to five round numbers between two values. */
+/** Round numbers between two values, no closer together than the `most`th part of their distance. */
 export function ticks(low, high, most = 4) {
   const rough = (high - low) / most;
   if (!(rough > 0)) return [];
@@ -94,9 +95,10 @@ export function layout(rows, steps, size, keys) {
     const known = rows.filter((row) => row[column] != null);
     return { key, points: known.map((row) => [x(row[STEP]), place(key, row[column])]) };
   });
+  const fit = Math.max(1, Math.min(4, Math.floor((inner.bottom - inner.top) / LINE)));
   return {
     inner, lines, last,
-    yTicks: ticks(low, high).map((value) => ({ at: place("loss", value), text: short(value) })),
+    yTicks: ticks(low, high, fit).map((value) => ({ at: place("loss", value), text: short(value) })),
     xTicks: ticks(0, last).map((value) => ({ at: x(value), text: short(value) })),
   };
 }

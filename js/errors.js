@@ -31,6 +31,11 @@ function mention(name) {
   return `${words}\\b(?! encoder)`;
 }
 
+/** What a node has failed with, in its own sentence: the host puts a word before that of a blocked input. */
+export function failureOf({ exception_message: message }) {
+  return message.trim().replace(/^Execution Blocked: /, "");
+}
+
 /** An error that the server has found in a graph before it ran, in a sentence that says what to do. */
 export function sentenceOf({ type, message, details, extra_info: about = {} }) {
   const name = about.input_name;

@@ -173,6 +173,6 @@ function hint(list, shown) {
   if (!list.known) return "Pictures that you rate are kept under this name.";
   if (shown?.rating) return `${shown.rating[0].toUpperCase()}${shown.rating.slice(1)}. You can rate it again.`;
   return list.ratings.length
-    ? "Everything is rated. Queue the graph again to draw more."
-    : "Queue the graph: its pictures will wait here for your rating.";
+    ? "Everything is rated. Run the graph again to draw more."
+    : "Run the graph: its pictures will wait here for your rating.";
 }

@@ -1,7 +1,7 @@
 /** What a node's last run was refused for: in red on the node, its input marked, until it changes. */
 
 import { element } from "./dom.js";
-import { accused, named, sentenceOf } from "./errors.js";
+import { accused, failureOf, named, sentenceOf } from "./errors.js";
 import { addElement, after, app, nodeOf } from "./host.js";
 import { showInput } from "./advanced_inputs.js";
 import { panelOf } from "./training_panel.js";
@@ -26,7 +26,7 @@ export function failed({ detail }) {
   const node = ours(detail.node_id);
   // What ends a run is told by the run.
   if (!node || panelOf(node)?.run?.status === "running") return;
-  const sentence = detail.exception_message.trim();
+  const sentence = failureOf(detail);
   const values = Object.fromEntries((node.widgets ?? []).map(({ name, value }) => [name, value]));
   refuse(node, [{ sentence, name: accused(sentence, node.inputs.map(({ name }) => name), values) }]);
 }

@@ -41,7 +41,10 @@ export function headline(run) {
   const step = run.step.toLocaleString("en");
   const place = run.steps > run.step ? `${step} of ${run.steps.toLocaleString("en")}` : step;
   const saved = kept.length ? [`saved as ${kept.join(" and ")}`] : [];
-  if (status === "finished") return [`finished after ${step} steps`, ...saved, ...(message ? [message] : [])].join("; ");
+  if (status === "finished") {
+    const told = [`finished after ${step} steps`, ...saved].join("; ");
+    return message ? `${told}. ${message}` : told;
+  }
   if (status === "stopped") return [`stopped at ${place} steps`, ...saved].join("; ");
   const reason = message ? ` (${message.replace(/\.$/, "")})` : "";
   const where = kept.length ? [`kept as ${kept.join(" and ")}`] : [];

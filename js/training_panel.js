@@ -5,6 +5,7 @@ import { Panel } from "./panel.js";
 import { emptyRun } from "./runs.js";
 
 const PROPERTY = "textual_inversion_run"; // of a node: the run that it shows, kept in the workflow
+const HEIGHT = 430;
 
 const panels = new Map(); // node -> its panel
 
@@ -91,7 +92,7 @@ async function control(id, action) {
 export function addTrainingPanel(node) {
   const panel = new Panel({ url, control });
   panels.set(node, panel);
-  addElement(node, "training", "textual_inversion_training", panel.root, 460);
+  addElement(node, "training", "textual_inversion_training", panel.root, HEIGHT);
   node.setSize([node.size[0], node.computeSize()[1]]); // which holds the panel from the start
   after(node, "onExecuted", (output) => showResult(node, output));
   after(node, "onRemoved", () => {

@@ -137,8 +137,9 @@ def _ratings(query: Mapping[str, str]) -> bytes:
 def _rated_picture(query: Mapping[str, str]) -> bytes:
     folder, key = ratings_of(query.get("name", "")), query.get("key", "")
     path = folder.picture_file(key)
-    if folder.find(key) is None or path.stat().st_size > LARGEST_RATED:
-        raise InputError(f"The ratings “{folder.path.name}” have no picture “{key[:16]}”.")
+    folder.get(key)
+    if path.stat().st_size > LARGEST_RATED:
+        raise InputError(f"The picture “{key}” is too large to be shown.")
     return _png(path, f"“{key}”")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -80,6 +81,12 @@ def page_host(
     page = newest_frontend(tmp_path_factory.mktemp("frontend"))
     with running_host("--front-end-root", str(page)) as newer:
         yield newer
+
+
+@pytest.fixture
+def name() -> str:
+    """A name of each test's own, and of each try's: the host caches what was learned before."""
+    return f"word-{uuid4().hex[:6]}"
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 import torch
@@ -27,11 +26,6 @@ STRIP = ".ti-strip .ti-thumbnail"
 pytestmark = IN_A_BROWSER
 
 
-@pytest.fixture(scope="module")
-def host(page_host: Host) -> Host:
-    return page_host
-
-
 def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
     """The first template with a run that is long enough to be stopped."""
     comfy.load(read_workflow(TEMPLATE))
@@ -41,19 +35,10 @@ def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
     comfy.look_at(TRAIN)
 
 
-def wait_for_title(comfy: ComfyPage, beginning: str) -> None:
-    comfy.page.wait_for_function(
-        "beginning => document.querySelector('.ti-title')?.textContent.startsWith(beginning)",
-        arg=beginning,
-    )
-
-
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
-    host: Host, comfy: ComfyPage, design: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
-    # Another one for each try: what was learned before would be taken from the host's cache.
-    name = f"live-{design}-{uuid4().hex[:6]}"
     page = comfy.page
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
     comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
@@ -87,7 +72,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     comfy.open()
     comfy.look_at(TRAIN)
     page.wait_for_function("document.querySelector('path.ti-smoothed')")
-    wait_for_title(comfy, "step ")
+    comfy.wait_for_title("^step ")
     assert page.locator(STRIP).count() >= 2
     if design == "classic":
         with comfy.another() as second:
@@ -97,8 +82,8 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
             assert second.complaints == []
 
     open_template(comfy, name)
-    host.interrupt()
-    wait_for_title(comfy, "cut short")
+    page_host.interrupt()
+    comfy.wait_for_title("^cut short")
     told = re.search(
         r"cut short at (\d+) of [\d,]+; kept as (\S+); Run continues", title.inner_text()
     )
@@ -106,7 +91,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     done = int(told[1])
     assert done >= 20
     comfy.queue()
-    wait_for_title(comfy, "step ")
+    comfy.wait_for_title("^step ")
     step = int(re.match(r"step (\d+)", title.inner_text())[1])
     assert step > done
 
@@ -121,14 +106,14 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     page.locator(".ti-buttons button", has_text="Save now").first.dispatch_event("click")
     page.locator(".ti-notes", has_text=f"Saved as {name}-").first.wait_for()
     page.locator(".ti-buttons button", has_text="Stop and keep").first.dispatch_event("click")
-    wait_for_title(comfy, "stop")
-    wait_for_title(comfy, "stopped")
+    comfy.wait_for_title("^stop")
+    comfy.wait_for_title("^stopped")
     assert f"saved as {name}" in title.inner_text()
-    assert (host.embeddings / f"{name}.safetensors").is_file()
-    assert list(host.embeddings.glob(f"{name}-*[0-9].safetensors"))
-    runs = host.server.base / "output" / "textual_inversion"
+    assert (page_host.embeddings / f"{name}.safetensors").is_file()
+    assert list(page_host.embeddings.glob(f"{name}-*[0-9].safetensors"))
+    runs = page_host.server.base / "output" / "textual_inversion"
     assert [path.name for path in runs.glob(f"{name}_*")] == [f"{name}_00001"]
-    wait_until_idle(host)
+    wait_until_idle(page_host)
 
     # The same settings in a graph that was made before the run was known.
     graph = read_workflow(TEMPLATE)
@@ -136,7 +121,7 @@ def test_a_run_is_live_survives_a_cancel_and_can_be_stopped(
     node["widgets_values"] = page.evaluate("trainNode().serialize().widgets_values")
     comfy.load(graph)
     comfy.look_at(TRAIN)
-    wait_for_title(comfy, "stopped")
+    comfy.wait_for_title("^stopped")
     assert page.locator(STRIP).count() >= 2
 
 
@@ -248,8 +233,8 @@ def test_a_refusal_stands_on_the_node_until_its_cause_goes(comfy: ComfyPage, des
     comfy.complaints.clear()  # the page itself writes what is refused to the console
 
 
-def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:
-    runs = host.server.base / "output" / "textual_inversion"
+def test_a_step_is_chosen_by_its_picture(page_host: Host, comfy: ComfyPage) -> None:
+    runs = page_host.server.base / "output" / "textual_inversion"
     make_run(runs / "choosable_00001")
     comfy.load({**read_workflow(TEMPLATE), "nodes": [], "links": [], "groups": []})
     comfy.page.evaluate(
@@ -269,8 +254,8 @@ def test_a_step_is_chosen_by_its_picture(host: Host, comfy: ComfyPage) -> None:
     assert saved == ["choosable_00001", 20]
 
 
-def test_the_embeddings_tab(host: Host, comfy: ComfyPage) -> None:
-    folder = host.embeddings
+def test_the_embeddings_tab(page_host: Host, comfy: ComfyPage) -> None:
+    folder = page_host.embeddings
     save_file({"emb_params": torch.rand(3, 768)}, folder / f"{HOSTILE}.safetensors")
     save_file({"emb_params": torch.rand(2, 768)}, folder / "easynegative.safetensors")
     save_file({"emb_params": torch.rand(1, 768)}, folder / "plain-word.safetensors")

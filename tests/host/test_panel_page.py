@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pytest
 from support.client import Host
@@ -28,16 +27,6 @@ SHORT = {"steps": 4, "batch_size": 1, "preview_every": 2, "save_every": 4, "prev
 pytestmark = IN_A_BROWSER
 
 
-@pytest.fixture(scope="module")
-def host(page_host: Host) -> Host:
-    return page_host
-
-
-@pytest.fixture
-def name() -> str:
-    return f"panel-{uuid4().hex[:6]}"
-
-
 def runs(host: Host) -> Path:
     return host.server.base / "output" / "textual_inversion"
 
@@ -55,12 +44,6 @@ def training_alone(number: int) -> dict[str, Any]:
     return {**workflow, "nodes": list(kept.values()), "links": links}
 
 
-def wait_for_title(comfy: ComfyPage, part: str) -> None:
-    comfy.page.wait_for_function(
-        "part => document.querySelector('.ti-title')?.textContent.includes(part)", arg=part
-    )
-
-
 def shown_run(comfy: ComfyPage) -> str:
     """The id of the run whose picture is shown."""
     address = comfy.page.locator(".ti-now .ti-picture").get_attribute("src") or ""
@@ -69,11 +52,11 @@ def shown_run(comfy: ComfyPage) -> str:
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_earlier_pictures_are_seen_by_dragging_along_the_strip(
-    host: Host, comfy: ComfyPage, design: str, name: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
     from PIL import Image
 
-    folder = runs(host) / f"{name}_00001"
+    folder = runs(page_host) / f"{name}_00001"
     (folder / "previews").mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps({"settings": {"name": name}}))
     (folder / "status.json").write_text('{"status": "finished", "step": 40, "steps": 40}')
@@ -122,7 +105,7 @@ def test_earlier_pictures_are_seen_by_dragging_along_the_strip(
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
-    host: Host, comfy: ComfyPage, design: str, name: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
     """Also in a graph that comes with a picture, which knows only of the run before its own."""
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
@@ -144,17 +127,17 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     for word in (name, other):
         comfy.set_widgets(TRAIN, {"name": word})
         comfy.queue()
-        wait_for_title(comfy, f"saved as {word}")
+        comfy.wait_for_title(f"saved as {word}")
         assert shown_run(comfy) == f"{word}_00001"
     comfy.set_widgets(TRAIN, {"name": name})
     comfy.queue()
     comfy.page.wait_for_function(
         "id => document.querySelector('.ti-now .ti-picture').src.includes(id)", arg=f"{name}_00001"
     )
-    wait_for_title(comfy, f"“{name}”")  # from its file
-    assert len(list(runs(host).glob(f"{name}_*"))) == 1
+    comfy.wait_for_title(f"“{name}”")  # from its file
+    assert len(list(runs(page_host).glob(f"{name}_*"))) == 1
 
-    _, picture, *_ = sorted((host.server.base / "output").glob(f"{name}_*.png"))
+    _, picture, *_ = sorted((page_host.server.base / "output").glob(f"{name}_*.png"))
     comfy.load({**training_alone(1), "nodes": [], "links": []})
     comfy.page.evaluate(
         """bytes => {
@@ -169,14 +152,14 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     )
     comfy.page.wait_for_function("window.trainNode()")
     comfy.look_at(TRAIN)
-    wait_for_title(comfy, f"finished after 4 steps; saved as {other}")
+    comfy.wait_for_title(f"finished after 4 steps; saved as {other}")
     assert shown_run(comfy) == f"{other}_00001"
     assert comfy.page.locator(".ti-stills .ti-picture").count() == 2
 
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_a_pair_of_words_from_their_files(
-    host: Host, comfy: ComfyPage, design: str, name: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
     page = comfy.page
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
@@ -184,16 +167,16 @@ def test_a_pair_of_words_from_their_files(
     comfy.set_widgets(NEGATIVE, {**SHORT, "name": name, "objective": "pair"})
     comfy.look_at(NEGATIVE)
     comfy.queue()
-    wait_for_title(comfy, f"saved as {name} and {name}-neg")
-    host.free()  # The host forgets what the node gave.
+    comfy.wait_for_title(f"saved as {name} and {name}-neg")
+    page_host.free()  # The host forgets what the node gave.
     comfy.queue()
-    wait_for_title(comfy, f"“{name}” and “{name}-neg”")
+    comfy.wait_for_title(f"“{name}” and “{name}-neg”")
     assert shown_run(comfy) == f"{name}_00001"
     assert page.locator(".ti-strip .ti-thumbnail").count() == 2
 
     # Nothing of another run stays where the run itself is gone.
-    shutil.rmtree(runs(host) / f"{name}_00001")
-    host.free()
+    shutil.rmtree(runs(page_host) / f"{name}_00001")
+    page_host.free()
     comfy.queue()
     page.wait_for_function("document.querySelector('.ti-pictures').hidden")
-    wait_for_title(comfy, f"“{name}” and “{name}-neg”")
+    comfy.wait_for_title(f"“{name}” and “{name}-neg”")

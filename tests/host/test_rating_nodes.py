@@ -265,7 +265,9 @@ def test_a_taste_is_learned_and_drawn_with(
     drawn_and_rated(host, name, file)
     graph = Graph()
     loaded = checkpoint(graph, file)
-    looked_at = {"previews": 1, "evaluations": 1} if family == "sd1" else {"steps": 2}
+    looked_at: dict[str, Any] = {"steps": 2}
+    if family == "sd1":
+        looked_at = {"previews": 1, "evaluations": 1, "guidance": 13.0}
     trained = train_ratings(
         graph, loaded, load(graph, name), name=name, word_for=word_for, **looked_at
     )
@@ -290,6 +292,7 @@ def test_a_taste_is_learned_and_drawn_with(
     result = host.run(graph, timeout=900)
     assert "pairs to learn from" in result[report]["text"][0]
     if family == "sd1":
+        assert "this word is trained for 13" in result[report]["text"][0]
         # A liked picture, and below it without and with the word.
         assert host.fetch_image(result[preview]["images"][0]).shape == (3 * 72, 72, 3)
     assert host.get(f"/textual_inversion/run?id={result[trained]['textual_inversion_run'][0]}")

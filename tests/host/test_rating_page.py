@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from support.client import Host
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
 from support.browser import IN_A_BROWSER
-from textual_inversion.trainer.runs.ratings import RatingFolder
+from textual_inversion.trainer.runs.ratings import LIKED, RatingFolder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -22,16 +21,6 @@ RATE = "TextualInversionRate"
 PROMPT = "a mug on a <b>table</b>"
 
 pytestmark = IN_A_BROWSER
-
-
-@pytest.fixture(scope="module")
-def host(page_host: Host) -> Host:
-    return page_host
-
-
-@pytest.fixture
-def name() -> str:
-    return f"taste-{uuid4().hex[:6]}"
 
 
 def ratings(host: Host, name: str) -> RatingFolder:
@@ -86,10 +75,10 @@ def shown(panel: Locator) -> str:
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_pictures_are_rated_with_mouse_and_keys_and_kept(
-    host: Host, comfy: ComfyPage, design: str, name: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
     page = comfy.page
-    keys = add_waiting(host, name, 6)
+    keys = add_waiting(page_host, name, 6)
     comfy.setting("Comfy.ColorPalette", "light" if design == "vue" else "dark")
     open_nodes(comfy, design, name)
     panel = page.locator(".ti-rating")
@@ -109,7 +98,7 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
     page.keyboard.press("Delete")
     page.keyboard.press("ArrowUp")
     wait_for_tally(comfy, "1 of 12 pairs; 3 pictures wait")
-    assert said(host, name) == dict(
+    assert said(page_host, name) == dict(
         zip(keys, ("liked", "disliked", "skipped", "", "", ""), strict=True)
     )
     marks = [panel.locator(".ti-thumbnail i").nth(i).get_attribute("class") for i in range(3)]
@@ -140,7 +129,7 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
     panel.locator(".ti-thumbnail").last.click()
     page.keyboard.press("ArrowDown")
     wait_for_tally(comfy, "0 of 12 pairs; 4 pictures wait")
-    assert said(host, name)[keys[0]] == "skipped"
+    assert said(page_host, name)[keys[0]] == "skipped"
 
     # What is rated in a moment is kept, even if the page is loaded again at once.
     for key in ("l", "d", "l", "s"):
@@ -149,9 +138,9 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
     comfy.open()
     comfy.look_at(RATE)
     wait_for_tally(comfy, "2 of 12 pairs; no pictures wait")
-    assert "Queue the graph again" in panel.locator(".ti-rate-hint").inner_text()
+    assert "Run the graph again" in panel.locator(".ti-rate-hint").inner_text()
     assert panel.locator(".ti-framed .ti-picture").count() == 0
-    assert sorted(said(host, name).values()) == [
+    assert sorted(said(page_host, name).values()) == [
         "disliked",
         "disliked",
         "liked",
@@ -167,11 +156,11 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_a_refused_rating_is_taken_back_with_a_sentence(
-    host: Host, comfy: ComfyPage, design: str, name: str
+    page_host: Host, comfy: ComfyPage, design: str, name: str
 ) -> None:
     """In two nodes of one name, which show the same."""
     page = comfy.page
-    keys = add_waiting(host, name, 3)
+    keys = add_waiting(page_host, name, 3)
     open_nodes(comfy, design, name, count=2)
     one, other = (page.locator(".ti-rating").nth(i) for i in range(2))
     for i in range(2):
@@ -182,7 +171,7 @@ def test_a_refused_rating_is_taken_back_with_a_sentence(
     assert shown(other) == shown(one) == keys[1]
 
     # Somebody has deleted its picture.
-    ratings(host, name).picture_file(keys[1]).unlink()
+    ratings(page_host, name).picture_file(keys[1]).unlink()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('.ti-rating .ti-refusal').textContent")
     refusal = one.locator(".ti-refusal")
@@ -202,7 +191,38 @@ def test_a_refused_rating_is_taken_back_with_a_sentence(
     page.keyboard.press("ArrowLeft")
     wait_for_tally(comfy, "1 of 12 pairs; no pictures wait", 1)
     assert not refusal.inner_text()
-    assert said(host, name) == {keys[0]: "liked", keys[2]: "disliked"}
+    assert said(page_host, name) == {keys[0]: "liked", keys[2]: "disliked"}
+    comfy.complaints.clear()  # the page itself writes what is refused to the console
+
+
+ONE_SIDE = """name => {
+    const graph = window.app.rootGraph, [load] = graph.nodes;
+    const [model, train] = ["DemoModel", "TrainRatings"].map((type, i) => {
+        const node = LiteGraph.createNode(`TextualInversion${type}`);
+        node.pos = [load.pos[0] + 350 * i, load.pos[1] + 300 * (1 - i)];
+        graph.add(node);
+        return node;
+    });
+    load.widgets.find((widget) => widget.name === "name").value = name;
+    for (const output of [0, 1, 2]) model.connect(output, train, output);
+    for (const output of [0, 1, 2, 3]) load.connect(output, train, 3 + output);
+}"""
+
+
+@pytest.mark.parametrize("design", ["classic", "vue"])
+def test_that_nothing_is_disliked_is_told_on_the_node_that_trains(
+    page_host: Host, comfy: ComfyPage, design: str, name: str
+) -> None:
+    """In this pack's sentence alone."""
+    for key in add_waiting(page_host, name, 2):
+        ratings(page_host, name).rate(key, LIKED)
+    comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
+    comfy.leave_only("TextualInversionLoadRatings")
+    comfy.page.evaluate(ONE_SIDE, name)
+    comfy.queue()
+    refusal = comfy.page.locator(".ti-panel .ti-refusal", has_text="nothing can be compared")
+    refusal.wait_for()
+    assert refusal.inner_text().startswith("There are 2 liked pictures and no disliked ones")
     comfy.complaints.clear()  # the page itself writes what is refused to the console
 
 
@@ -230,17 +250,17 @@ GRAPH = """name => {
 
 
 def test_what_the_graph_draws_waits_under_the_name_that_it_gives(
-    host: Host, comfy: ComfyPage, name: str
+    page_host: Host, comfy: ComfyPage, name: str
 ) -> None:
     page = comfy.page
     open_nodes(comfy, "classic", "unused")
     page.evaluate(GRAPH, name)
     wait_for_tally(comfy, "0 of 12 pairs; no pictures wait")
-    assert "Queue the graph" in page.locator(".ti-rate-hint").inner_text()
+    assert "Run the graph:" in page.locator(".ti-rate-hint").inner_text()
     comfy.queue()
     # Both of the batch are one picture, which is there once.
     wait_for_tally(comfy, "0 of 12 pairs; 1 picture waits")
-    (key,) = said(host, name)
+    (key,) = said(page_host, name)
     assert shown(page.locator(".ti-rating")) == key
     # Also in a graph that is opened again, of which the server has not run anything.
     comfy.load(page.evaluate("window.app.rootGraph.serialize()"))
@@ -263,4 +283,4 @@ def test_what_the_graph_draws_waits_under_the_name_that_it_gives(
     )
     comfy.queue()
     wait_for_tally(comfy, "0 of 12 pairs; no pictures wait")
-    assert said(host, name) == {key: "skipped"}
+    assert said(page_host, name) == {key: "skipped"}

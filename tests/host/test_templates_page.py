@@ -23,11 +23,6 @@ BLUEPRINT = ROOT / "subgraphs" / "Train a word.json"
 pytestmark = IN_A_BROWSER
 
 
-@pytest.fixture(scope="module")
-def host(page_host: Host) -> Host:
-    return page_host
-
-
 def open_as_template(comfy: ComfyPage, workflow: dict[str, Any]) -> None:
     comfy.page.set_viewport_size({"width": 1280, "height": 720})
     comfy.page.evaluate(
@@ -76,10 +71,12 @@ def test_templates_are_shown_in_order_with_their_pictures(comfy: ComfyPage) -> N
 
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
-def test_templates_open_large_and_without_errors(host: Host, comfy: ComfyPage, design: str) -> None:
+def test_templates_open_large_and_without_errors(
+    page_host: Host, comfy: ComfyPage, design: str
+) -> None:
     """And what the page sends for each is what the other tests take it for."""
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
-    definitions = host.object_info()
+    definitions = page_host.object_info()
     for path in sorted(TEMPLATES.glob("*.json")):
         workflow = read_workflow(path)
         open_as_template(comfy, workflow)
@@ -99,12 +96,12 @@ def test_templates_open_large_and_without_errors(host: Host, comfy: ComfyPage, d
 
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_the_subgraph_trains_a_word(
-    host: Host, comfy: ComfyPage, sd1_checkpoint: Any, design: str
+    page_host: Host, comfy: ComfyPage, sd1_checkpoint: Any, design: str
 ) -> None:
     """It is offered as a node, shows what has to be chosen, and what it sends can be run."""
     name = f"blueprint-{design}"
     comfy.setting("Comfy.VueNodes.Enabled", design == "vue")
-    checkpoint = host.add_checkpoint(sd1_checkpoint)
+    checkpoint = page_host.add_checkpoint(sd1_checkpoint)
     comfy.open()
     comfy.load({**read_workflow(template(1)), "nodes": [], "links": []})
     add_by_search(comfy, BLUEPRINT.stem)
@@ -131,14 +128,16 @@ def test_the_subgraph_trains_a_word(
     if design == "classic":
         quick = {"steps": 1, "evaluations": 0, "previews": 1, "preview_every": 0}
         train["inputs"].update(quick)
-        host.run(sent, timeout=600)
-        assert (host.embeddings / f"{name}.safetensors").is_file()
+        page_host.run(sent, timeout=600)
+        assert (page_host.embeddings / f"{name}.safetensors").is_file()
 
 
-def test_the_server_offers_the_subgraph(host: Host) -> None:
-    offered = host.get("/global_subgraphs")
+def test_the_server_offers_the_subgraph(page_host: Host) -> None:
+    offered = page_host.get("/global_subgraphs")
     (number,) = (n for n, one in offered.items() if one["name"] == BLUEPRINT.stem)
-    assert json.loads(host.get(f"/global_subgraphs/{number}")["data"]) == read_workflow(BLUEPRINT)
+    assert json.loads(page_host.get(f"/global_subgraphs/{number}")["data"]) == read_workflow(
+        BLUEPRINT
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,6 +153,6 @@ def test_the_server_offers_the_subgraph(host: Host) -> None:
         ("thumbs up", "TextualInversionRate"),
     ],
 )
-def test_nodes_are_found_by_what_people_call_them(host: Host, search: str, node: str) -> None:
-    aliases = host.object_info(node)["search_aliases"]
+def test_nodes_are_found_by_what_people_call_them(page_host: Host, search: str, node: str) -> None:
+    aliases = page_host.object_info(node)["search_aliases"]
     assert any(search.lower() in alias.lower() for alias in aliases)

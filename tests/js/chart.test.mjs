@@ -55,6 +55,15 @@ test("ticks are round, few and within", () => {
   for (const high of [1e-6, 0.3, 7, 123456]) assert.ok(ticks(0, high).length <= 6);
 });
 
+test("numbers beside a low chart do not stand on each other", () => {
+  for (const height of [40, 56, 80, 200]) {
+    for (const high of [0.21, 0.35, 0.5, 9]) {
+      const { yTicks } = layout([row(1, 0.1), row(2, high)], 2, { width: 300, height }, ALL);
+      for (const [i, { at }] of yTicks.entries()) assert.ok(!i || yTicks[i - 1].at - at >= 12, `${height} ${high}`);
+    }
+  }
+});
+
 test("the row under the mouse", () => {
   const rows = [row(10, 1), row(50, 2), row(100, 3)];
   assert.equal(nearestRow(rows, 100, SIZE, 1000)[0], 100);

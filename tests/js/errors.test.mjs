@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { accused, named, sentenceOf } from "../../js/errors.js";
+import { accused, failureOf, named, sentenceOf } from "../../js/errors.js";
 
 const NAMES = [
   "model", "vae", "images", "name", "steps", "learning_rate", "overwrite", "templates", "keep", "text", "embedding",
@@ -42,6 +42,12 @@ test("what the server refuses is said in a sentence", () => {
   assert.match(error("value_not_in_list", { input_name: "file", received_value: "x.pt" }), /^file is “x.pt”/);
   assert.equal(error("new_in_some_version", {}, "why"), "Failed: why");
   assert.equal(sentenceOf({ type: "other", message: "Failed", details: "" }), "Failed");
+});
+
+test("what a node fails with is said without the host's own words before it", () => {
+  const failure = (message) => failureOf({ exception_message: message });
+  assert.equal(failure("name is empty: give one.\n"), "name is empty: give one.");
+  assert.equal(failure("Execution Blocked: There are no disliked pictures."), "There are no disliked pictures.");
 });
 
 test("a sentence about something else accuses nothing", () => {

@@ -61,6 +61,8 @@ test("one line about a run", () => {
   assert.equal(say({ message: "step 4/10", stopping: true }), "stopping after this step; the word is kept");
   assert.equal(say({ status: "stopped", kept: ["mug"] }), "stopped at 4 of 10 steps; saved as mug");
   assert.equal(say({ status: "finished", steps: 4, kept: [] }), "finished after 4 steps");
+  assert.equal(say({ status: "finished", kept: ["mug"], message: "The limit of steps was reached first." }),
+    "finished after 4 steps; saved as mug. The limit of steps was reached first.");
   assert.equal(say({ status: "interrupted", message: "Out of memory." }),
     "cut short at 4 of 10 (Out of memory); Run continues from here");
   assert.equal(say({ status: "interrupted", steps: 1500, kept: ["mug-interrupted"] }),

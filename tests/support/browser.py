@@ -150,6 +150,14 @@ class ComfyPage:
         """Press Run."""
         self.page.evaluate("window.app.queuePrompt(0)")
 
+    def wait_for_title(self, pattern: str) -> None:
+        """Wait until the headline of the first panel of a run has this regular expression."""
+        self.page.wait_for_function(
+            """pattern =>
+                new RegExp(pattern).test(document.querySelector(".ti-title")?.textContent ?? "")""",
+            arg=pattern,
+        )
+
     def setting(self, name: str, value: Any) -> None:
         """Change one of the page's own settings."""
         self.page.evaluate(

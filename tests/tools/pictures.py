@@ -15,7 +15,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,9 @@ GROUND, INK = "#20222e", "#f4f1ea"
 WINDOW = (1700, 1000)
 DENSE = 2
 """Pixels of a picture for one of the page's, so that small text can be read when enlarged."""
-EDGE = 14
-"""Pixels around the graph in the README's picture."""
+EDGE, HEAD = 24, 84
+"""Pixels between the parts of the README's picture, and of its row of labels."""
+GIVEN = "Five pictures of something new"
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _row(made: Image.Image, pictures: Sequence[Pixels], top: int | None) -> int:
 
 
 def _pictures_of_the_page(host: Host, path: Path) -> None:
-    """The README's picture: the graph as it opens, run; and the guide's: the chart in it."""
+    """The README's picture: the panel that learns, before and after; and the guide's: the panel."""
     with browser_page(host.server.url, *WINDOW, dense=DENSE) as comfy:
         comfy.open()
         for part in ("Comfy.Minimap.Visible", "Comfy.Graph.CanvasMenu"):
@@ -202,42 +203,72 @@ def _pictures_of_the_page(host: Host, path: Path) -> None:
         while host.get("/prompt")["exec_info"]["queue_remaining"]:
             time.sleep(1)
         comfy.page.wait_for_timeout(3000)
-        box = comfy.page.evaluate(
-            """() => {
-                const { ds } = window.app.canvas;
-                ds.offset[1] += 30; // out from under the page's own buttons
-                window.app.canvas.setDirty(true, true);
-                const boxes = window.app.rootGraph.nodes.map((node) => node.boundingRect);
-                const left = Math.min(...boxes.map(([x]) => x));
-                const top = Math.min(...boxes.map(([, y]) => y));
-                const right = Math.max(...boxes.map(([x, , width]) => x + width));
-                const bottom = Math.max(...boxes.map(([, y, , height]) => y + height));
-                return [left + ds.offset[0], top + ds.offset[1], right - left, bottom - top]
-                    .map((pixels) => pixels * ds.scale);
-            }"""
+        titles = [title for title, _ in SHOWN[1].places]
+        given, *drawn = (_in_node(host, comfy, title) for title in (GIVEN, *titles))
+        _look_closely(comfy, 400)
+        panel = Image.open(io.BytesIO(comfy.page.locator(".ti-panel").first.screenshot()))
+        _first_word(given, panel, dict(zip(titles, drawn, strict=True))).save(
+            DOCS / "first-word.jpg", quality=85
         )
-        x, y, width, height = box
-        comfy.page.wait_for_timeout(1000)
-        clip: Any = {"x": x - EDGE, "y": y - EDGE, "width": width + 2 * EDGE,
-                     "height": height + 2 * EDGE}  # fmt: skip
-        picture = Image.open(io.BytesIO(comfy.page.screenshot(clip=clip)))
-        picture.convert("RGB").save(DOCS / "first-word.jpg", quality=80)
-        _look_closely(comfy)
+        _look_closely(comfy, 840)
         comfy.page.locator(".ti-panel").first.screenshot(path=DOCS / "guide" / "chart.png")
 
 
-def _look_closely(comfy: ComfyPage) -> None:
-    """Move the panel of the training node into the window, wide enough for a large chart."""
+def _in_node(host: Host, comfy: ComfyPage, title: str) -> list[Image.Image]:
+    """The pictures that a node of the page shows."""
+    addresses = comfy.page.evaluate(
+        """title => window.app.rootGraph.nodes.find((node) => node.title === title)
+            .imgs.map(({ src }) => src.slice(window.location.origin.length))""",
+        title,
+    )
+    contents = [ask(host, address)[2] for address in addresses]
+    return [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+
+
+def _first_word(
+    given: Sequence[Image.Image], panel: Image.Image, drawn: Mapping[str, Sequence[Image.Image]]
+) -> Image.Image:
+    """What is given and the panel that learns from it; then, by their titles, what is drawn."""
+    high = panel.height
+    labels = {"Learning from five pictures": [_grid(given, 1, high), panel.convert("RGB")]}
+    labels |= {title: [_grid(pictures, 2, high)] for title, pictures in drawn.items()}
+    parts = [part for group in labels.values() for part in group]
+    width = sum(part.width for part in parts) + EDGE * (len(parts) + 1)
+    made = Image.new("RGB", (width, high + HEAD + EDGE), GROUND)
+    pen = ImageDraw.Draw(made)
+    left = EDGE
+    for label, group in labels.items():
+        pen.text((left, HEAD / 2), label, fill=INK, font=ImageFont.load_default(44), anchor="lm")
+        for part in group:
+            made.paste(part, (left, HEAD))
+            left += part.width + EDGE
+    return made
+
+
+def _grid(pictures: Sequence[Image.Image], columns: int, height: int) -> Image.Image:
+    """Pictures in rows, all in all so high."""
+    rows = -(-len(pictures) // columns)
+    side = (height - GAP * (rows - 1)) // rows
+    made = Image.new("RGB", (columns * (side + GAP) - GAP, height), GROUND)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, columns)
+        made.paste(picture.resize((side, side)), (column * (side + GAP), row * (side + GAP)))
+    return made
+
+
+def _look_closely(comfy: ComfyPage, width: int) -> None:
+    """Move the panel of the training node into the window; from 560 on its chart is beside it."""
     comfy.page.evaluate(
-        """() => {
+        """width => {
             const { ds } = window.app.canvas;
             const node = window.trainNode();
             node.pos = [node.pos[0], node.pos[1] + 5000]; // away from all others
-            node.setSize([840, node.size[1]]);
+            node.setSize([width, node.size[1]]);
             ds.scale = 1;
             ds.offset = [100 - node.pos[0], 960 - node.pos[1] - node.size[1]];
             window.app.canvas.setDirty(true, true);
-        }"""
+        }""",
+        width,
     )
     comfy.page.wait_for_timeout(1000)
 

@@ -6,7 +6,12 @@ import pytest
 from textual_inversion.trainer.embeddings.embedding import check_name
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.methods.optimizers import OPTIMIZERS
-from textual_inversion.trainer.settings import Settings, described_fields
+from textual_inversion.trainer.settings import (
+    NegativeSettings,
+    RatingSettings,
+    Settings,
+    described_fields,
+)
 
 
 def test_defaults_are_valid_and_described() -> None:
@@ -61,3 +66,23 @@ def test_without_a_rate_each_optimizer_has_its_own(optimizer: str) -> None:
     assert settings == Settings(optimizer=optimizer, learning_rate=usual)
     assert Settings(optimizer=optimizer) == settings
     assert Settings(optimizer=optimizer, schedule="cosine").learning_rate == known.rate
+
+
+@pytest.mark.parametrize(
+    ("settings", "guidance"),
+    [
+        (Settings(), None),
+        (NegativeSettings(guidance=5.0), 1.0),
+        (NegativeSettings(objective="good pictures", guidance=5.0), 5.0),
+        (NegativeSettings(objective="pair", guidance=5.0), 5.0),
+        (RatingSettings(guidance=5.0), 5.0),
+        (RatingSettings(word_for="described negative", guidance=5.0), 1.0),
+        (RatingSettings(word_for="both", guidance=5.0), 5.0),
+        (RatingSettings(word_for="prompt", guidance=5.0), None),
+    ],
+)
+def test_words_for_negative_prompts_say_what_guidance_they_are_for(
+    settings: Settings, guidance: float | None
+) -> None:
+    """By which a run says where usual guidance leaves the negative prompt out."""
+    assert settings.guidance_of_negative == guidance

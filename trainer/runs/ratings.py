@@ -97,10 +97,7 @@ class RatingFolder:
         """
         if rating not in RATINGS:
             raise InputError(f"A picture is rated {LIKED}, {DISLIKED} or {SKIPPED}.")
-        known = self.find(key)
-        if known is None:
-            raise InputError(f"The ratings in “{self.path.name}” have no picture “{key[:16]}”.")
-        changed = replace(known, rating=rating, date=_now())
+        changed = replace(self.get(key), rating=rating, date=_now())
         self._write(changed)
         return changed
 
@@ -112,6 +109,17 @@ class RatingFolder:
         keys = [path.stem for path in self.path.glob("*.json")] if self.path.is_dir() else []
         found = [rating for key in keys if (rating := self.find(key)) is not None]
         return sorted(found, key=lambda rating: (rating.date, rating.key))
+
+    def get(self, key: str) -> Rating:
+        """What is said of a picture.
+
+        Raises:
+            InputError: see `find`: there is nothing.
+        """
+        found = self.find(key)
+        if found is None:
+            raise InputError(f"The ratings “{self.path.name}” have no picture “{key[:16]}”.")
+        return found
 
     def find(self, key: str) -> Rating | None:
         """What is said of a picture; None where there is nothing, or links lead elsewhere."""

@@ -143,6 +143,13 @@ class RatingSettings(Settings):
         """See `Settings`: two of each pair."""
         return 2 * self.batch_size
 
+    @property
+    def guidance_of_negative(self) -> float | None:
+        """See `Settings`."""
+        if self.word_for == "prompt":
+            return None
+        return 1.0 if self.word_for == "described negative" else self.guidance
+
     def __post_init__(self) -> None:
         if self.learning_rate.strip() == AUTO and self.optimizer == "sphere":
             object.__setattr__(self, "learning_rate", SPHERE_RATE)

@@ -85,7 +85,13 @@ class Server:
             *("--port", str(port), "--disable-api-nodes", "--preview-method", "none"),
             *("--database-url", "sqlite:///:memory:", *self.arguments),
         ]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+            # ComfyUI looks hosts up, and waits five seconds for a name server that does not answer.
+            "RES_OPTIONS": "timeout:1 attempts:1",
+        }
         # A repository on the import path would shadow ComfyUI's own `nodes`.
         environment.pop("PYTHONPATH", None)
         with self.log_file.open("wb") as log:

@@ -7,8 +7,10 @@ loader reads all sizes from the file are written to a file and loaded by it.
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.util
+import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,32 +143,50 @@ def text_target(family: HostFamily) -> Any:
 
 
 def tokenizer_data() -> dict[str, Any]:
-    """Vocabularies that are in the files of some text encoders; these come with the host."""
+    """Vocabularies that are in the files of some text encoders; most come with the host."""
     import comfy.text_encoders.aura_t5
 
     folder = Path(comfy.text_encoders.aura_t5.__file__).parent / "t5_pile_tokenizer"
     content = bytearray((folder / "tokenizer.model").read_bytes())
     pieces = torch.frombuffer(content, dtype=torch.uint8)
     names = ("spiece_model", "mt5xl.spiece_model", "gemma_spiece_model", "jina_spiece_model")
-    return dict.fromkeys(names, pieces)
+    return {**dict.fromkeys(names, pieces), "tekken_model": tekken()}
+
+
+MISTRAL = [
+    *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+    *(f"<SPECIAL_{i}>" for i in range(7, 20)),
+]
+"""The special tokens of Mistral's tokenizer, which come before all others."""
+
+
+def tekken() -> torch.Tensor:
+    """Mistral's tokenizer with nothing but bytes, in the form of its files (`tekken.json`)."""
+    single = [base64.b64encode(bytes([i])).decode() for i in range(256)]
+    content = {
+        "config": {
+            "default_vocab_size": len(MISTRAL) + len(single),
+            "default_num_special_tokens": len(MISTRAL),
+        },
+        "vocab": [{"rank": i, "token_bytes": token} for i, token in enumerate(single)],
+        "special_tokens": [{"rank": i, "token_str": token} for i, token in enumerate(MISTRAL)],
+    }
+    return torch.frombuffer(bytearray(json.dumps(content).encode()), dtype=torch.uint8)
 
 
 def mistral(_data: Any) -> dict[str, Any]:
-    """Mistral's tokenizer with nothing but bytes, for the host's `load_mistral_tokenizer`.
+    """The same for an older host's `load_mistral_tokenizer`.
 
-    Its files hold a vocabulary in a form of Mistral's own, which not every version of
-    transformers converts as the host asks for it.
+    That asks transformers to convert the file, which not every version does as it is asked to.
     """
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.models import BPE
     from tokenizers.pre_tokenizers import ByteLevel
 
-    special = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
-               *(f"<SPECIAL_{i}>" for i in range(7, 20))]  # fmt: skip
-    tokens = [*special, *sorted(ByteLevel.alphabet())]
+    tokens = [*MISTRAL, *sorted(ByteLevel.alphabet())]
     tokenizer = Tokenizer(BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=[]))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in special])
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in MISTRAL])
     return {"tokenizer_object": tokenizer, "legacy": False}
 
 
@@ -206,7 +226,8 @@ def small_parts() -> Iterator[None]:
         stack.enter_context(patch.object(anima, "LLMAdapter", adapter))
         stack.enter_context(patch.object(qwen2, "Qwen2VLVisionTransformer", seeing))
         stack.enter_context(patch.object(Qwen2Tokenizer, "from_pretrained", tokenizer))
-        stack.enter_context(patch.object(flux, "load_mistral_tokenizer", mistral))
+        if not hasattr(flux, "from_tekken_json"):  # It came between ComfyUI 0.30.0 and 0.33.0.
+            stack.enter_context(patch.object(flux, "load_mistral_tokenizer", mistral))
         stack.enter_context(patch.object(jina, "XLMRobertaConfig", lambda **_: config))
         # From ComfyUI 0.26.0 on; no family of an older one needs it.
         if importlib.util.find_spec("comfy.text_encoders.qwen3vl"):

@@ -21,8 +21,8 @@ RATINGS = "/textual_inversion/ratings"
 FEWEST = 12
 PROMPT = "a photo of a dog"
 
-LIKES_ALONE = "There are 2 liked pictures and no disliked ones, so nothing can be compared"
-DISLIKES_ALONE = "There are 2 disliked pictures and no liked ones, so nothing can be compared"
+LIKES_ALONE = "There are no disliked pictures (liked: 2), so nothing can be compared"
+DISLIKES_ALONE = "There are no liked pictures (disliked: 2), so nothing can be compared"
 
 
 def listed(host: Host, name: str) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def test_that_nothing_is_disliked_is_told_on_the_node_that_trains(
     comfy.queue()
     refusal = comfy.page.locator(".ti-panel .ti-refusal", has_text="nothing can be compared")
     refusal.wait_for()
-    assert refusal.inner_text().startswith("There are 2 liked pictures and no disliked ones")
+    assert refusal.inner_text().startswith("There are no disliked pictures (liked: 2)")
     comfy.complaints.clear()  # the page itself writes what is refused to the console
 
 

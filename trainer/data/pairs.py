@@ -140,12 +140,13 @@ def _refuse_too_few(pictures: Sequence[Picture], pairs: int) -> None:
     disliked = sum(picture.unlike for picture in pictures)
     liked = len(pictures) - disliked
     refuse_one_sided(liked, disliked)
-    if pairs < FEWEST:
+    missing = FEWEST - pairs
+    if missing > 0:
         raise InputError(
             f"{liked} liked and {disliked} disliked pictures make {pairs} "
-            f"pair{'' if pairs == 1 else 's'} of one prompt: {FEWEST - pairs} more are needed, and "
-            f"{WANTED} in all are better. Draw more pictures of the prompts that have only liked "
-            "or only disliked ones."
+            f"pair{'' if pairs == 1 else 's'} of one prompt: {missing} more "
+            f"{'is' if missing == 1 else 'are'} needed, and {WANTED} in all are better. Draw more "
+            "pictures of the prompts that have only liked or only disliked ones."
         )
 
 
@@ -161,16 +162,16 @@ def refuse_one_sided(liked: int, disliked: int) -> None:
     """
     if not disliked:
         raise InputError(
-            f"There are {liked} liked pictures and no disliked ones, so nothing can be compared: "
+            f"There are no disliked pictures (liked: {liked}), so nothing can be compared: "
             "rate some of the same prompts as disliked. Liked pictures alone teach Train Negative "
             "Embedding with the objective “good pictures”, or a style in Train Textual Inversion."
         )
     if not liked:
         raise InputError(
-            f"There are {disliked} disliked pictures and no liked ones, so nothing can be "
-            "compared: rate some of the same prompts as liked. Disliked pictures alone teach Train "
-            "Negative Embedding with the objective “bad pictures”, which helps where a fault is "
-            "glaring, not where it is faint."
+            f"There are no liked pictures (disliked: {disliked}), so nothing can be compared: "
+            "rate some of the same prompts as liked. Disliked pictures alone teach Train Negative "
+            "Embedding with the objective “bad pictures”, which helps where a fault is glaring, "
+            "not where it is faint."
         )
 
 

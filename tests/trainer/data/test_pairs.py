@@ -60,12 +60,13 @@ def test_what_is_held_out_is_not_learned_from(prompts: int) -> None:
 @pytest.mark.parametrize(
     ("pictures", "sentence"),
     [
-        (liked(9), "9 liked pictures and no disliked ones.*objective “good pictures”"),
-        (disliked(9), "9 disliked pictures and no liked ones.*objective “bad pictures”"),
+        (liked(9), r"no disliked pictures \(liked: 9\).*objective “good pictures”"),
+        (disliked(9), r"no liked pictures \(disliked: 9\).*objective “bad pictures”"),
         (
             liked(20) + disliked(9),
             "20 liked and 9 disliked pictures make 9 pairs of one prompt: 3 more are needed",
         ),
+        (liked(20) + disliked(11), "make 11 pairs of one prompt: 1 more is needed"),
         (liked(20) + disliked(20, "a dog"), "make 0 pairs of one prompt: 12 more"),
         (liked(13) + disliked(13, None), "no caption for unlike 0"),
         (liked(13, "a [name]") + disliked(13), "contains the word"),

@@ -19,10 +19,10 @@ from .pictures import Picture
 from .randomness import Stream, generator
 
 FEWEST = 12
-"""Pairs below which nothing is learned from (`benchmarks/negatives`, one seed).
+"""Pairs below which nothing is learned from (`benchmarks/negatives`, three seeds).
 
-12 did nearly as much as 24. With 6, the two that are held out ended the run after 49 of 150 steps,
-with less mended and more broken.
+12 do nearly as much as 24. 6 mend as much and break more of what was right; the two that are held
+out of them ended one run after 49 of 150 steps.
 """
 
 WANTED = 24

@@ -286,8 +286,8 @@ def others() -> list[str]:
 
     titles = {
         ends: "Where each `patience` ends a run, beside the step at which its word was nearest of "
-        "all that were looked at (10 pictures each; the ratio is a median; a run that had not "
-        "ended counts at its last step).",
+        "all that were looked at (the ratio is a median; a run that had not ended counts at its "
+        "last step). The best step was chosen by 10 pictures; 10 others tell both errors again.",
         noisy: "Noise added to gradients: the share of the way to the word of a long run without "
         "it, the same along the way alone, what the run itself took that share for, in how many "
         "runs that is right within a factor of 1.5 of what is left, and the limit of averages.",

@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from memory import Peak
 from support import families
 from support.comfyui import find_comfyui
-from support.counted import FULL_SIZE, GB, LARGE, TITLES, half_precision
+from support.counted import FULL_SIZE, GB, LARGE, TITLES, half_precision, network
 from support.families import FAMILIES, build
 from support.gradients import add_lora, gradient
 from support.inprocess import use_comfyui
@@ -205,16 +205,13 @@ def full_size(name: str, folder: Path) -> Loaded:
     """A model with random weights; a small one without a GPU."""
     import comfy.model_management as management
     import comfy.model_patcher
-    import comfy.supported_models
 
     family = FAMILIES[FAMILY_OF[name]]
     if not GPU:
         return build(FAMILY_OF[name], folder, folder)
     full = {**FULL_SIZE, **LARGE}[name]
-    config = getattr(comfy.supported_models, full.config)(dict(full.network))
-    config.set_inference_dtype(half_precision(full), None)
     with torch.inference_mode():
-        base = config.get_model({}, "", device="cpu")
+        base = network(full, half_precision(full), "cpu")
         clip = families.text_encoder(
             replace(family, encoders={}), folder, torch.float16, filled=False
         )

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from memory import Peak
 from support.checkpoints import SD1, cached
 from support.comfyui import find_comfyui
-from support.counted import FULL_SIZE
+from support.counted import FULL_SIZE, network
 from support.inprocess import use_comfyui
 from support.loaded import executing
 from support.package import hide_repository_root, use_checkout
@@ -38,14 +38,10 @@ def full_size_model(name: str = "sd1-512") -> Any:
     """The host's own model of one of the sizes in `FULL_SIZE`, with random weights."""
     import comfy.model_management
     import comfy.model_patcher
-    import comfy.supported_models
 
     device = comfy.model_management.get_torch_device()
-    half = device.type == "cuda"
-    full = FULL_SIZE[name]
-    config = getattr(comfy.supported_models, full.config)(dict(full.network))
-    config.set_inference_dtype(torch.float16 if half else torch.float32, None)
-    model = config.get_model({}, device=device)
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    model = network(FULL_SIZE[name], dtype, device)
     for parameter in model.diffusion_model.parameters():
         fan_in = parameter[0].numel() if parameter.ndim > 1 else parameter.numel()
         parameter.normal_(std=fan_in**-0.5)

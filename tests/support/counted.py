@@ -199,13 +199,13 @@ def fused_attention(
     return out.transpose(1, 2).flatten(2) if skip_reshape and not skip_output_reshape else out
 
 
-def network(full: FullSize, dtype: torch.dtype) -> Any:
-    """The host's model of this size, without memory."""
+def network(full: FullSize, dtype: torch.dtype, device: torch.device | str = "meta") -> Any:
+    """The host's model of this size; without memory, and on any other device without values."""
     import comfy.supported_models
 
     config = getattr(comfy.supported_models, full.config)(dict(full.network))
     config.set_inference_dtype(dtype, None)
-    return config.get_model({}, "", device="meta").requires_grad_(False)
+    return config.get_model({}, "", device=device).requires_grad_(False)
 
 
 def text_encoders(full: FullSize) -> nn.Module:

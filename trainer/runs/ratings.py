@@ -114,7 +114,7 @@ class RatingFolder:
         """What is said of a picture.
 
         Raises:
-            InputError: see `find`: there is nothing.
+            InputError: there is nothing; see `find`.
         """
         found = self.find(key)
         if found is None:

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from methods import LEARNED
 from run import Job, learn, tiny_model
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from results import read_rows
+from results import markdown, read_rows
 
 RESULTS = Path(__file__).with_name("drawing.jsonl")
 PICTURES = 8
@@ -67,10 +68,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         groups[row["guidance"], row["rescale"]].setdefault(row["concept"], []).append(row)
     concepts = list(dict.fromkeys(row["concept"] for row in rows))
-    lines = [
-        f"| guidance | rescaled | {' | '.join(concepts)} | mean | shape | prompts followed |",
-        f"| --- | --- |{' --- |' * (len(concepts) + 3)}",
-    ]
+    lines = []
     for (guidance, rescale), found in sorted(groups.items()):
         errors = {
             name: statistics.mean(row["likeness_error"] for row in rows)
@@ -82,17 +80,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{guidance:g}", f"{rescale:g}"]
         cells += [f"{errors[name]:.3f}" if name in errors else "" for name in concepts]
         cells += [f"{statistics.mean(errors.values()):.3f}", f"{shape:.1%}", f"{following:.1%}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    heads = ["guidance", "rescaled", *concepts, "mean", "shape", "prompts followed"]
+    return markdown(heads, lines)
 
 
 def main() -> None:
     """Draw what is not there yet."""
-    from textual_inversion.demo.concepts import CONCEPTS
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=LEARNED, default=LEARNED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--guidance", nargs="+", type=float, default=[1.5, 2.0, 3.0, 4.0, 7.0])
     parser.add_argument("--rescale", nargs="+", type=float, default=[0.0, 0.7, 1.0])

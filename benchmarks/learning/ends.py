@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from methods import DEFAULTS, ENDING, METHODS
+from methods import DEFAULTS, ENDING, LEARNED, METHODS
 from run import Job, draw, lesson, settings_of, tiny_model
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from results import read_rows
+from results import markdown, read_rows
 
 RESULTS = Path(__file__).with_name("ends.jsonl")
 PICTURES = 10
@@ -77,7 +77,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """For each patience: steps and error beside those of the best step that was looked at."""
     heads = ["captions", "patience", "runs", "steps", "best", "ratio"]
     heads += ["error", "best", "difference", "other pictures", "best", "difference"]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines = []
     for method in dict.fromkeys(row["method"] for row in rows):
         for patience in ("fast", "balanced", "thorough"):
             found = []
@@ -92,26 +92,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             steps, bests, *errors_at = zip(*found, strict=True)
             ratios = [end / best for end, best in zip(steps, bests, strict=True)]
             error, least, other, others_least = map(statistics.mean, errors_at)
-            cells = [
+            lines.append([
                 "no" if method.endswith("no captions") else "yes", patience, str(len(found)),
                 f"{statistics.mean(steps):.0f} ({min(steps)} to {max(steps)})",
                 f"{statistics.mean(bests):.0f} ({min(bests)} to {max(bests)})",
                 f"{statistics.median(ratios):.2f}",
                 f"{error:.3f}", f"{least:.3f}", f"{error - least:+.3f}",
                 f"{other:.3f}", f"{others_least:.3f}", f"{other - others_least:+.3f}",
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            ])  # fmt: skip
+    return markdown(heads, lines)
 
 
 def main() -> None:
     """Make the runs that are not there yet."""
-    from textual_inversion.demo.concepts import CONCEPTS
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--methods", nargs="+", choices=ENDING, default=[DEFAULTS])
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=LEARNED, default=LEARNED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--steps", nargs="+", type=int, default=[40, 60, 90, 130, 200, 300])
     options = parser.parse_args()

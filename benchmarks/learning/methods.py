@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LEARNED = (
+    *("ember-star", "sun-disk", "candy-flower", "tile-square", "sail-triangle", "dusk-ring"),
+    *("neon-stripes", "ink-checks"),
+)
+"""The concepts of the demo that are learned: six objects and two styles."""
+
 STATED: Mapping[str, Any] = {
     "schedule": "cosine",
     "averaging": "last quarter",

@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from methods import COSINE, Method
+from methods import COSINE, LEARNED, Method
 from run import Job, lesson, settings_of, tiny_model
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from over_noise import at_the_start as in_radians
-from results import read_rows
+from results import markdown, read_rows
 
 RESULTS = Path(__file__).with_name("noisy.jsonl")
 WAYS: Mapping[str, Mapping[str, Any]] = {"anytime": {}, "cosine": COSINE}
@@ -201,7 +201,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             key = row["noise"], row.get("batch", USUAL), int(steps), row["way"]
             groups[key].append((row, steps))
     heads = ["s/n", "pictures", "steps", "way", "runs", "share", "along", "told", "right", "limit"]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines = []
     for (noise, batch, steps, way), found in sorted(
         groups.items(), key=lambda it: (-it[0][0], it[0])
     ):
@@ -218,8 +218,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [str(noise or "own"), str(batch), str(steps), way, str(len(found))]
         cells += [_mean(shares), _mean(along), _mean([1 - left for left, _ in told])]
         cells += [f"{right} of {len(told)}" if told else "", limit]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(heads, lines)
 
 
 def _mean(numbers: Sequence[float]) -> str:
@@ -228,12 +228,10 @@ def _mean(numbers: Sequence[float]) -> str:
 
 def main() -> None:
     """Make the runs that are not there yet."""
-    from textual_inversion.demo.concepts import CONCEPTS
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=LEARNED, default=LEARNED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--noises", nargs="+", type=float, default=[1.0, 0.3, 0.1])
     parser.add_argument("--steps", nargs="+", type=int, default=[125, 400, 1000, 2000])

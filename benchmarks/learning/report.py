@@ -23,7 +23,7 @@ from typing import Any
 from methods import BASELINE, CHANGES, ENDING, FIXED, GRID, METHODS, OURS, WITH_CAPTIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from results import fill, read_rows
+from results import fill, markdown, read_rows
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -69,10 +69,8 @@ def table(rows: Rows) -> str:
     longest = max((samples for _, samples in groups), default=0)
     base = groups.get((BASELINE, longest))
     base_seconds = statistics.mean(row["seconds"] for row in base) if base else None
-    lines = [
-        "| method | samples | runs | likeness error | prompts followed | seconds | of baseline's |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ["method", "samples", "runs", "likeness error", "prompts followed", "seconds"]
+    lines = []
 
     def order(key: tuple[str, int]) -> tuple[int, float]:
         return key[1], statistics.mean(row["likeness_error"] for row in groups[key])
@@ -92,8 +90,8 @@ def table(rows: Rows) -> str:
             cells += [f"{seconds:.1f}", ratio]
         else:
             cells += ["", ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown([*heads, "of baseline's"], lines)
 
 
 def paired(
@@ -143,10 +141,8 @@ def bars(rows: Rows) -> str:
 def ending(rows: Rows) -> str:
     """Runs that end by themselves, beside those along a cosine of the same concepts and seeds."""
     groups = grouped(rows)
-    lines = [
-        "| method | limit | runs | samples seen | likeness error | prompts followed |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ["method", "limit", "runs", "samples seen", "likeness error", "prompts followed"]
+    lines = []
     for key in sorted(groups, key=lambda key: (list(METHODS).index(key[0]), key[1])
                       if key[0] in ENDING else (len(METHODS), key[1])):  # fmt: skip
         if key[0] not in ENDING:
@@ -168,16 +164,16 @@ def ending(rows: Rows) -> str:
             error, spread = mean_and_error([row["likeness_error"] for row in one.values()])
             share, share_spread = mean_and_error([following(row) for row in one.values()])
             seen = [4 * row["steps"] if "steps" in row else row["samples"] for row in one.values()]
-            lines.append(
-                f"| {name} | {limit} | {len(one)} | {statistics.mean(seen):.0f} "
-                f"({min(seen)} to {max(seen)}) | {error:.3f} ± {spread:.3f} | {share:.1%} ± "
-                f"{share_spread:.1%} |"
-            )
-    return "\n".join(lines)
+            cells = [name, limit, str(len(one))]
+            cells.append(f"{statistics.mean(seen):.0f} ({min(seen)} to {max(seen)})")
+            cells += [f"{error:.3f} ± {spread:.3f}", f"{share:.1%} ± {share_spread:.1%}"]
+            lines.append(cells)
+    return markdown(heads, lines)
 
 
 def changes(rows: Rows) -> str:
     """What one change to the cosine does, over the same concepts and seeds; the best first."""
+    heads = ["change", "runs", "likeness error", "prompts followed", "seconds"]
     parts = []
     groups = grouped(rows)
     for samples in sorted({samples for method, samples in groups if method in CHANGES}):
@@ -197,14 +193,12 @@ def changes(rows: Rows) -> str:
                 f"{share:+.1%} ± {share_spread:.1%}",
                 f"{seconds:+.1f}",
             ]
-            lines.append((error, f"| {' | '.join(cells)} |"))
+            lines.append((error, cells))
         parts += [
             f"One change to the cosine at a time, with {samples} samples: what it adds to the "
             "likeness error, to the prompts followed and to the seconds.",
             "",
-            "| change | runs | likeness error | prompts followed | seconds |",
-            "| --- | --- | --- | --- | --- |",
-            *(line for _, line in sorted(lines)),
+            markdown(heads, [cells for _, cells in sorted(lines)]),
             "",
         ]
     return "\n".join(parts).rstrip()
@@ -232,12 +226,12 @@ def ablation(rows: Rows) -> str:
             f"The ablation, with {samples} samples: likeness error and prompts followed, each the "
             f"mean of {len(shared)} runs.",
             "",
-            f"| optimiser, timesteps | {' | '.join(columns)} |",
-            f"| --- |{' --- |' * len(columns)}",
-            *(f"| {line} | {' | '.join(found.get(column, '') for column in columns)} |"
-              for line, found in cells.items()),
+            markdown(
+                ["optimiser, timesteps", *columns],
+                [[line, *(found.get(n, "") for n in columns)] for line, found in cells.items()],
+            ),
             "",
-        ]  # fmt: skip
+        ]
     return "\n".join(parts).rstrip()
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from methods import GROUPS, METHODS, SCRIPTS, Method
+from methods import GROUPS, LEARNED, METHODS, SCRIPTS, Method
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -262,13 +262,11 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
 
 def main() -> None:
     """Make the runs that are not there yet."""
-    from textual_inversion.demo.concepts import CONCEPTS
-
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="in place of groups")
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=LEARNED, default=LEARNED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--samples", nargs="+", type=int, default=list(SAMPLES))
     parser.add_argument("--workers", type=int, default=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from results import fill, read_rows
+from results import fill, markdown, read_rows
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 COMPARED = RESULTS.with_name("comparisons.jsonl")
@@ -23,6 +23,8 @@ README = Path(__file__).with_name("README.md")
 
 NONE, UNTRAINED = "none", "untrained"
 """What negatives are compared with: an empty negative prompt, and vectors before training."""
+
+KEPT = "of those right without"
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,10 +46,8 @@ def report(rows: Rows) -> str:
 def table(rows: Rows) -> str:
     """A line for each negative: means over the seeds, with the smallest and the largest."""
     plain = {row["seed"]: row for row in rows if row["negative"] == NONE}
-    lines = [
-        "| negative | with the defect | repaired : spoiled | all right | of those right without |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    heads = ["negative", "with the defect", "repaired : spoiled", "all right"]
+    lines = []
     for negative in sorted({row["negative"] for row in rows}, key=_order):
         own = [row for row in rows if row["negative"] == negative and row["seed"] in plain]
         pairs = [(row, plain[row["seed"]]) for row in own]
@@ -58,8 +58,8 @@ def table(rows: Rows) -> str:
             _share([len(row["right"]) / row["count"] for row in own]),
             _share([_kept(row["right"], without["right"]) for row, without in pairs]),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown([*heads, KEPT], lines)
 
 
 def fill_readme() -> None:
@@ -87,11 +87,9 @@ def compared_table(rows: Rows) -> str:
     Changed is the mean difference, in 0..1, of pictures that nobody disliked without a word.
     """
     plain = {row["seed"]: row for row in rows if not row["pairs"]}
-    lines = [
-        "| pairs | word for the | vectors | wrong clicks | seeds | steps | disliked | repaired : "
-        "spoiled | all right | of those right without | changed |",
-        f"|{' --- |' * 11}",
-    ]
+    heads = ["pairs", "word for the", "vectors", "wrong clicks", "seeds", "steps", "disliked"]
+    heads += ["repaired : spoiled", "all right", KEPT, "changed"]
+    lines = []
     for kind in sorted(dict.fromkeys(_kind(row) for row in rows)):
         same = [row for row in rows if _kind(row) == kind and row["seed"] in plain]
         pairs = [(row, plain[row["seed"]]) for row in same]
@@ -113,8 +111,8 @@ def compared_table(rows: Rows) -> str:
             _share([_kept(row["right"], before["right"]) for row, before in pairs]),
             f"{statistics.mean(_change(*both) for both in pairs):.3f}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(heads, lines)
 
 
 def _kind(row: Mapping[str, Any]) -> tuple[int, str, int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +28,13 @@ pytestmark = IN_A_BROWSER
 
 
 def open_template(comfy: ComfyPage, name: str, **changes: object) -> None:
-    """The first template with a run that is long enough to be stopped."""
-    comfy.load(read_workflow(TEMPLATE))
-    values = {"name": name, "steps": 2000, "batch_size": 1, "preview_every": 10, "save_every": 10,
-              "previews": 0, "overwrite": True, "evaluations": 100}  # fmt: skip
+    """The first template, for a word of its own and with a run that is long enough to be stopped.
+
+    By the name in the file, the page would show what the same template has done before.
+    """
+    comfy.load(json.loads(TEMPLATE.read_text(encoding="utf-8").replace("my-flower", name)))
+    values = {"steps": 2000, "batch_size": 1, "preview_every": 10, "save_every": 10, "previews": 0,
+              "overwrite": True, "evaluations": 100}  # fmt: skip
     comfy.set_widgets(TRAIN, values | changes)
     comfy.look_at(TRAIN)
 

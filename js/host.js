@@ -78,7 +78,7 @@ export function whenQueued(begins, refused) {
   };
 }
 
-/** Add an element to a node that takes no place among its saved values. */
+/** Add an element of a height in pixels to a node; it takes no place among its saved values. */
 export function addElement(node, name, type, root, height, options = {}) {
   const widget = node.addDOMWidget(name, type, root, {
     serialize: false,
@@ -88,5 +88,6 @@ export function addElement(node, name, type, root, height, options = {}) {
   });
   // Without this the values of all other widgets would move in saved graphs.
   widget.serialize = false;
+  root.style.setProperty("--ti-height", `${height}px`); // for Nodes 2.0, which lays it out by its style
   return widget;
 }

@@ -267,6 +267,23 @@ def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
     assert "linked.safetensors" not in files
 
 
+def test_a_huge_picture_is_not_shown(host: Host) -> None:
+    folder, key = host.server.base / "output/textual_inversion_ratings/huge", "0" * 16
+    folder.mkdir(parents=True)
+    (folder / f"{key}.json").write_text('{"prompt": "a cat", "seed": 1}')
+    picture, address = (
+        folder / f"{key}.png",
+        f"/textual_inversion/ratings/picture?name=huge&key={key}",
+    )
+    picture.write_bytes(b"\x89PNG")
+    assert ask(host, address)[0] == 200
+    with picture.open("ab") as file:
+        file.truncate(65 * 1024 * 1024)
+    status, _, said = ask(host, address)
+    assert status == 404
+    assert "is too large to be shown" in json.loads(said)["error"]
+
+
 def test_cards(host: Host) -> None:
     folder = host.embeddings
     name = "<img src=x onerror=alert(1)>"

@@ -251,7 +251,9 @@ def _line(row: LossRow) -> str:
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    # What is no text, as the names of some files, stays readable as an escape of JSON.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 def _now() -> str:

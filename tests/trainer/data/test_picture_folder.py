@@ -342,6 +342,17 @@ def test_memory_does_not_grow_with_the_size_of_photos(tmp_path: Path) -> None:
     assert int(run.stdout) < 120  # megabytes; whole, they would take 8 x 72, as floats 8 x 288
 
 
+def test_a_name_that_is_no_text_can_be_told_of_and_read_as_a_caption(tmp_path: Path) -> None:
+    """Archives from systems of other encodings leave such names behind."""
+    path = tmp_path / os.fsdecode(b"my caf\xe9 3.png")
+    try:
+        Image.new("RGB", (9, 9)).save(path)
+    except OSError:
+        pytest.skip("this file system keeps no such name")
+    (picture,) = read_folder(tmp_path, "names").pictures
+    assert (picture.source, picture.caption) == ("my caf? 3.png", "my caf?")
+
+
 def test_where_captions_come_from(tmp_path: Path) -> None:
     picture_file(tmp_path / "01-a_red_mug.png", half_red())
     picture_file(tmp_path / "b.png", half_red())

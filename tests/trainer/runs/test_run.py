@@ -183,6 +183,14 @@ def test_an_error_is_noted_and_nothing_is_lost(tmp_path: Path) -> None:
     assert run.folder.checkpoints() == [3]
 
 
+def test_what_is_no_text_is_noted_all_the_same(tmp_path: Path) -> None:
+    """Errors name files, and names of files can be any bytes."""
+    name = os.fsdecode(b"caf\xe9.png")
+    with start(tmp_path) as run:
+        run.end("stopped", name)
+    assert run.folder.status()["message"] == name
+
+
 def test_words_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "KEPT_WORDS", 6)
     often = replace(SETTINGS, save_every=1, preview_every=1)

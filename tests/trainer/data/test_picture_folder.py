@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -77,6 +78,21 @@ def test_exif_rotation_is_respected(tmp_path: Path) -> None:
     assert pixels.shape == (8, 4, 3)
     assert pixels[0, 0].tolist() == [255, 0, 0]
     assert pixels[7, 0].tolist() == [0, 0, 0]
+
+
+def test_exif_data_that_cannot_be_written_anew_does_not_matter(tmp_path: Path) -> None:
+    """Orientation 6, and a width that is a text."""
+    entries = struct.pack("<HHI4s", 0x100, 2, 4, b"abc") + struct.pack("<HHII", 0x112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    Image.fromarray(half_red()).save(tmp_path / "a.jpg", exif=exif)
+    (picture,) = read_folder(tmp_path).pictures
+    assert picture.pixels.shape == (8, 4, 3)
+
+
+def test_exif_data_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    Image.fromarray(half_red()).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
+    with pytest.raises(InputError, match=r"“a\.png” cannot be read as a picture"):
+        read_folder(tmp_path)
 
 
 def test_greyscale_and_palette_become_colour(tmp_path: Path) -> None:

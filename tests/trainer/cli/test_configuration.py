@@ -209,6 +209,9 @@ def test_a_blend_is_drawn(tmp_path: Path, capsys) -> None:
     blend = ["blend", "[red disk]", str(target), "--draw", "2"]
     assert run(*blend) == 2
     assert "Drawing needs a model" in capsys.readouterr().err
+    for wrong in (("--resolution", "77"), ("--seed", f"{2**70}")):
+        assert run(*blend, "--model", "tiny-demo", *wrong) == 2
+        assert f"{wrong[0][2:]} is {wrong[1]}: it must be" in capsys.readouterr().err
     assert not target.exists()
     assert run(*blend, "--model", "tiny-demo") == 0
     picture = tmp_path / "new.preview.png"

@@ -66,7 +66,8 @@ def _taken(
     seconds = [progress.seconds for progress in train(model, pictures, few, start)]
     pace = (seconds[-1] - seconds[0]) / (TRIED - 1)
     # How soon a run ends that has no length of its own, only its gradients can tell.
-    ends = (FIRST if settings.ends_by_itself else settings.steps, settings.steps)
+    earliest = min(FIRST, settings.steps) if settings.ends_by_itself else settings.steps
+    ends = (earliest, settings.steps)
     least, most = (seconds[0] + pace * (steps - 1) for steps in ends)
     told = expectation((least, most), ends, model.device)
     return told + _memory(model.device)

@@ -164,6 +164,11 @@ def test_a_dry_run_tells_and_keeps_nothing(options: list[str], tmp_path: Path, c
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
+def test_a_dry_run_of_a_few_steps_takes_no_more_than_these(options: list[str], capsys) -> None:
+    assert run("train", *options, "--steps", "9", "--dry-run") == 0
+    assert "\n9 steps take about " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -60,7 +60,9 @@ def test_folders_that_are_no_models(saved_sd1: Path, tmp_path: Path) -> None:
     index = json.loads((broken / "model_index.json").read_text())
     del index["scheduler"]
     (broken / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(InputError, match=r"The scheduler in .* cannot be loaded .*does not name it"):
+    with pytest.raises(
+        InputError, match=r"The scheduler in .* cannot be loaded .*does not name it"
+    ):
         load_parts(broken, torch.float32)
     shutil.rmtree(broken / "vae")
     with pytest.raises(InputError, match=r"The vae in “.*broken” cannot be loaded"):

@@ -83,7 +83,8 @@ class FromRatings(Word):
     ) -> dict[str, Tensor]:
         """See `Objective`: from padding, which says nothing, unless words are given."""
         if start is not None or settings.init_words.strip():
-            return super().initial(model, settings, start)
+            # Not `super()`, which in `BothFromRatings` is a pair, of two words already.
+            return Word.initial(self, model, settings, start)
         return from_padding(model, settings.num_vectors)
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:

@@ -33,12 +33,12 @@ from torch import Tensor
 from ..data.captions import clean_caption
 from ..data.pairs import WANTED, compared
 from ..data.pictures import Picture
-from ..embeddings.embedding import Embedding, Rows
+from ..embeddings.embedding import Embedding, Rows, row_count
 from ..methods.guidance import guide
 from ..model import FrozenModel
 from ..prompts import PLACEHOLDER
 from ..settings import Settings
-from .negative_objectives import ALONE, IS_NEGATIVE, Pair, from_padding
+from .negative_objectives import ALONE, IS_NEGATIVE, Pair, from_padding, joined
 from .objectives import NoisyBatch, Objective, PreviewPrompt, Word
 
 
@@ -183,9 +183,7 @@ class BothFromRatings(FromRatings, Pair):
     ) -> dict[str, Tensor]:
         """See `Objective`: the negative from padding."""
         positive = FromRatings.initial(self, model, settings, start)
-        count = len(next(iter(positive.values())))
-        negative = from_padding(model, count)
-        return {key: torch.cat([rows, negative[key]]) for key, rows in positive.items()}
+        return joined(positive, from_padding(model, row_count(positive)))
 
     def texts(self, prompt: str) -> Sequence[str]:
         """See `Comparison`."""

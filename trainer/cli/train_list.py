@@ -163,6 +163,8 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
             )
     if not {"name", "images"} <= set(columns):
         raise InputError(f"The table “{path.name}” needs the columns name and images.")
+    if not lines:
+        raise InputError(f"The table “{path.name}” names no word: write a line for each.")
     entries = [_entry(line, path.parent, options, f"line {number}") for number, line in lines]
     names = [e.settings.name for e in entries]
     for name in names:

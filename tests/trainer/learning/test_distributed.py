@@ -131,6 +131,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     ("text", "sentence"),
     [
         ("name\na\n", "needs the columns name and images"),
+        ("name,images\n", "names no word"),
         ("name,images,colour\na,b,c\n", "has a column “colour”"),
         ("name,images\na,b\na,c\n", "names “a” twice"),
         ("name,images\na,b\nA,c\n", "names “a” twice"),

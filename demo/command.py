@@ -50,10 +50,14 @@ def _run(options: argparse.Namespace) -> int:
     # Only here, so that other commands need not wait for it.
     from tqdm import tqdm
 
+    from ..trainer.files.whole_files import try_folder
     from .story import learn, lesson_settings, tell, tiny_model
 
-    changes = {"seed": options.seed} | ({"steps": options.steps} if options.steps else {})
+    changes = {"seed": options.seed} | (
+        {"steps": options.steps} if options.steps is not None else {}
+    )
     settings = lesson_settings(options.concept, **changes)
+    try_folder(options.output, f"{settings.name}.safetensors")
     model = tiny_model()
     run = []
     with tqdm(unit="step", desc="learning a word", disable=options.quiet) as bar:

@@ -28,6 +28,7 @@ GB = 1 << 30
         ([300.0, 100.0, 100.0, 100.0], 8, 64 * GB, 2),  # no more than keep up with the longest
         ([1.0] * 30, 8, 64 * GB, 1),  # soon done
         ([], 8, 64 * GB, 1),
+        ([0.0], 8, 64 * GB, 1),  # what the record rounds to nothing
     ],
 )
 def test_how_many_processes(work: list[float], cores: int, memory: int, wanted: int) -> None:

@@ -30,7 +30,11 @@ def with_placeholder(text: str, name: str) -> str:
         text = unicodedata.normalize("NFC", text)
     suffix = "|".join(map(re.escape, FILE_SUFFIXES))
     pattern = rf"(?:embedding:{word}(?:{suffix})?|(?<![\w:.-]){word})(?![\w-]|\.\w)"
-    return re.sub(pattern, PLACEHOLDER, text)
+    # A word may be called “name” or “filewords”, too.
+    marks = "|".join(map(re.escape, (PLACEHOLDER, FILEWORDS)))
+    return re.sub(
+        rf"{marks}|{pattern}", lambda m: FILEWORDS if m[0] == FILEWORDS else PLACEHOLDER, text
+    )
 
 
 def split_at_word(prompt: str, token_ids: Callable[[str], list[int]]) -> list[list[int] | None]:

@@ -45,3 +45,12 @@ def test_an_unknown_concept_lists_the_known_ones(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "ember-star" in run.stderr
     assert not (tmp_path / "here").exists()
+
+
+def test_bad_input_is_told_before_the_lesson(tmp_path: Path) -> None:
+    run = demo(tmp_path, "--steps", "0")
+    assert (run.returncode, run.stderr) == (2, "steps is 0: it must be at least 1.\n")
+    (tmp_path / "here").write_text("no folder")
+    run = demo(tmp_path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "cannot be created" in run.stderr

@@ -138,7 +138,7 @@ def expected(arguments: Sequence[str], folder: Path) -> list[float]:
 
 def processes_for(work: Sequence[float], cores: int, memory: int) -> int:
     """How many processes to share files of so many seconds among; more would only wait."""
-    if not work:
+    if not any(work):
         return 1
     enough = round(sum(work) / max(work))
     return max(1, int(min(cores, memory // MEMORY, enough, sum(work) // WORTH_A_PROCESS)))

@@ -47,6 +47,13 @@ def test_characters_of_a_name_are_taken_literally() -> None:
     assert with_placeholder("a.b or aXb", "a.b") == "[name] or aXb"
 
 
+@pytest.mark.parametrize("name", ["name", "filewords"])
+def test_a_word_may_be_called_like_a_mark(name: str) -> None:
+    text = "a photo of a [name], [filewords]"
+    assert with_placeholder(text, name) == text
+    assert with_placeholder(f"a {name} and embedding:{name}", name) == "a [name] and [name]"
+
+
 def test_a_name_is_found_however_its_letters_are_composed() -> None:
     decomposed = unicodedata.normalize("NFD", "a café-mug")
     assert with_placeholder(decomposed, "café-mug") == "a [name]"

@@ -28,6 +28,7 @@ def test_defaults_are_valid_and_described() -> None:
         ({"learn": "face"}, "learn is “face”: choose one of object, style."),
         ({"resolution": 500}, "resolution is 500: it must be a multiple of 8."),
         ({"seed": -1}, "seed is -1: it must be at least 0."),
+        ({"pull": float("nan")}, "pull is nan: it must be at least 0.0."),
         ({"learning_rate": "fast"}, "The learning rate “fast” cannot be read"),
         ({"memory": "much"}, "memory is “much”: write auto, or a number of GB such as 8."),
         ({"memory": "-1"}, "memory is “-1”: write auto"),

@@ -17,6 +17,9 @@ from ..prompts import PLACEHOLDER
 from .commands import DEFAULT, CommandParser
 from .sources import add_vocabulary, vocabularies
 
+MOST_DRAWN = 16
+"""Pictures of a blend side by side."""
+
 
 def describe_blend(parser: CommandParser) -> None:
     """Describe the command `blend`."""
@@ -50,6 +53,7 @@ def describe_blend(parser: CommandParser) -> None:
     drawing.add_argument(
         "--draw",
         type=int,
+        choices=range(MOST_DRAWN + 1),
         default=0,
         metavar="COUNT",
         help="Draw this many pictures with the word, into NAME.preview.png beside the file; needs "
@@ -78,15 +82,19 @@ def _run_blend(options: argparse.Namespace) -> int:
         return find_word(options.words, word)
 
     word = evaluate(name, options.expression, find, lambda: vocabularies(options))
+    drawn = None
+    if options.draw:
+        # Only here, so that nobody has to wait for libraries that are not asked for; and before
+        # anything is written, as it may be refused.
+        from .drawing import draw_word
+
+        drawn = draw_word(options, word)
     for path in write_embedding(
         word, target, overwrite=options.overwrite, dtype=DTYPES[options.dtype]
     ):
         print(path)
-    if options.draw:
-        # Only here, so that nobody has to wait for libraries that are not asked for.
-        from .drawing import draw_word
-
-        write_whole(picture, draw_word(options, word))
+    if drawn is not None:
+        write_whole(picture, drawn)
         print(picture)
     return 0
 

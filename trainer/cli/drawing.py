@@ -24,11 +24,11 @@ def draw_word(options: argparse.Namespace, word: Embedding) -> bytes:
         a PNG file.
 
     Raises:
-        InputError: the model cannot be loaded or does not fit the word, or the size is wrong.
+        InputError: the model cannot be loaded or does not fit the word, or size or seed are wrong.
     """
     known = known_model(options)
     size = options.resolution or (known.resolution if known else 512)
-    settings = Settings(name="drawing", resolution=size, previews=options.draw)
+    settings = Settings(name="drawing", resolution=size, seed=options.seed)
     machine = {"device": None, "dtype": None}
     model = load_model(argparse.Namespace(**{**vars(options), **machine}), settings)
     pictures = draw_pictures(

@@ -15,7 +15,7 @@ from ..learning.chosen_objective import objective_of
 from ..learning.loop import train
 from ..methods.settling import FIRST
 from ..model import FrozenModel
-from ..settings import Settings
+from ..settings import RatingSettings, Settings
 
 TRIED = 3
 """Steps that are tried; the first one takes longer than the others, and is not counted."""
@@ -34,7 +34,7 @@ def plan(
         model: see `loop.train`.
         pictures: see `loop.train`.
         settings: see `loop.train`.
-        target: the file that would be written.
+        target: the file that would be written, or the first of two.
         start: see `loop.train`.
 
     Raises:
@@ -42,13 +42,17 @@ def plan(
         DivergedError: as `loop.train`.
     """
     encoders = ", ".join(encoder.key for encoder in model.text_encoders)
-    count = len(meant(pictures))
+    # Where they are compared, those that are disliked teach as much.
+    taught = pictures if isinstance(settings, RatingSettings) else meant(pictures)
+    count = len(taught)
     objective = objective_of(settings)
+    names = [f"{name}{target.suffix}" for name in objective.names(settings.name)]
+    files = " and ".join(str(target.with_name(name)) for name in names)
     lines = [
         f"“{settings.name}” would be learned for {encoders} from {count} "
         f"picture{'s' if count != 1 else ''} of {settings.resolution} pixels, in "
         f"{'at most ' if settings.ends_by_itself else ''}{settings.steps} steps of "
-        f"{settings.batch_size * settings.accumulate}, and written as {target}.",
+        f"{settings.batch_size * settings.accumulate}, and written as {files}.",
         *objective.notices(pictures, settings),
         *checks(pictures, settings, model.text_encoders, start, objective.prompts),
         _taken(model, pictures, settings, start),
@@ -66,7 +70,8 @@ def _taken(
     seconds = [progress.seconds for progress in train(model, pictures, few, start)]
     pace = (seconds[-1] - seconds[0]) / (TRIED - 1)
     # How soon a run ends that has no length of its own, only its gradients can tell.
-    ends = (FIRST if settings.ends_by_itself else settings.steps, settings.steps)
+    earliest = min(FIRST, settings.steps) if settings.ends_by_itself else settings.steps
+    ends = (earliest, settings.steps)
     least, most = (seconds[0] + pace * (steps - 1) for steps in ends)
     told = expectation((least, most), ends, model.device)
     return told + _memory(model.device)

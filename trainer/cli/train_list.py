@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..diffusers_model.model import DiffusersModel
+from ..embeddings.names import same_name
 from ..errors import InputError, reason_of
 from ..files.checkpoint_hash import CheckpointHash
 from ..files.whole_files import try_folder
@@ -162,10 +163,12 @@ def read_table(path: Path, options: argparse.Namespace) -> list[Entry]:
             )
     if not {"name", "images"} <= set(columns):
         raise InputError(f"The table “{path.name}” needs the columns name and images.")
+    if not lines:
+        raise InputError(f"The table “{path.name}” names no word: write a line for each.")
     entries = [_entry(line, path.parent, options, f"line {number}") for number, line in lines]
     names = [e.settings.name for e in entries]
     for name in names:
-        if names.count(name) > 1:
+        if sum(same_name(name, other) for other in names) > 1:
             raise InputError(f"The table “{path.name}” names “{name}” twice: name each word once.")
     return entries
 

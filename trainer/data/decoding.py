@@ -187,6 +187,9 @@ def _open(path: Path, keep: Callable[[Size], Frame]) -> tuple[Image.Image, Frame
                 # JPEG can be decoded at a half, a quarter, an eighth; the rest is left to scaling.
                 wanted = size if lies else size[::-1]
                 opened.draft(None, (2 * wanted[0], 2 * wanted[1]))
+            # Nobody needs these notes, and Pillow fails to write some of them anew as it turns.
+            for notes in ("exif", "Raw profile type exif"):
+                opened.info.pop(notes, None)
             # In place and not by the way of copies: a photo of 24 megapixels has 72 MB.
             ImageOps.exif_transpose(opened, in_place=True)
             opened.load()
@@ -195,7 +198,8 @@ def _open(path: Path, keep: Callable[[Size], Frame]) -> tuple[Image.Image, Frame
         raise _unreadable(path, "it is none, or damaged") from error
     except Image.DecompressionBombError as error:
         raise _unreadable(path, "it has too many pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:
+        # Each plug-in of Pillow complains of damage in types of its own.
         raise _unreadable(path, reason_of(error) or "it is damaged") from error
 
 

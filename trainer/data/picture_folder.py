@@ -78,14 +78,15 @@ def read_folder(
                 [f"The folder “{folder}” holds no pictures: put 3 to 10 into it.", *found.notes]
             )
         )
-    pictures, room = [], MOST_KEPT // 3 // len(found.pictures)
+    pictures: list[Picture] = []
+    room = MOST_KEPT // 3 // len(found.pictures)
     for path in watch(found.pictures):
         caption = _caption(path, found.texts.get(folded(path.stem)), captions)
         if (mask := found.masks.get(folded(path.stem))) is None:
-            pictures.append(Picture(read_pixels(path, settings, room), caption, source=path.name))
+            pixels, where = read_pixels(path, settings, room), None
         else:
             pixels, where = read_masked(path, mask, settings, room)
-            pictures.append(Picture(pixels, caption, where, path.name))
+        pictures.append(Picture(pixels, caption, where, _as_text(path.name)))
     return FolderContents(pictures, found.notes)
 
 
@@ -189,7 +190,12 @@ def _caption(picture: Path, text: Path | None, captions: str) -> str | None:
             raise InputError(
                 f"The caption “{text.name}” cannot be read ({error.strerror})."
             ) from error
-    return words_of_file_name(picture.stem) if captions == "names" else None
+    return words_of_file_name(_as_text(picture.stem)) if captions == "names" else None
+
+
+def _as_text(name: str) -> str:
+    """The name of a file, with “?” for what is no text: archives leave other encodings behind."""
+    return name.encode(errors="replace").decode()
 
 
 def _list(names: Sequence[str]) -> str:

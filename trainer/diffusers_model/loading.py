@@ -174,8 +174,10 @@ def _encoder_suffixes(index: Mapping[str, Any]) -> list[str]:
 
 
 def _load_part(folder: Path, index: Mapping[str, Any], name: str, **options: Any) -> Any:
-    library, kind = index[name]
     with _explained(f"The {name} in “{folder}” cannot be loaded"):
+        if name not in index:
+            raise ValueError("model_index.json does not name it")
+        library, kind = index[name]
         part = getattr(_library(library), kind)
         return part.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
 
@@ -245,8 +247,8 @@ def _marked_scheduler(scheduler: Any, keys: Set[str]) -> Any:
 def _read_index(folder: Path) -> dict[str, Any]:
     """Which class each part of a diffusers folder has."""
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        index = dict(json.loads((folder / "model_index.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"“{folder}” is not a diffusers folder: it has no readable model_index.json."
         ) from error
@@ -256,7 +258,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
             f"“{folder}” holds a {index.get('_class_name', 'model')} without {missing[0]}: only "
             "SD1, SD2 and SDXL base models can be trained on here."
         )
-    return dict(index)
+    return index
 
 
 def silence_libraries() -> None:

@@ -142,7 +142,8 @@ def _number(value: Value, place: str) -> float:
 
 def _count(value: Value, place: str) -> int:
     number = _number(value, place)
-    if number != int(number) or not 1 <= number <= 1000:
+    # In this order, as neither infinity nor NaN has a whole part.
+    if not 1 <= number <= 1000 or number != int(number):
         raise InputError(f"{place} needs a number of vectors, from 1 to 1000, not {number:g}.")
     return int(number)
 

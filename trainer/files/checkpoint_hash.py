@@ -36,9 +36,9 @@ def known_hash(checkpoint: Path) -> str:
 
 
 class CheckpointHash:
-    """The hash of a checkpoint, worked out while a word is learned.
+    """The hash of a checkpoint: noted beside it, or worked out while a word is learned.
 
-    Gigabytes are read for it, some seconds long, in a thread of its own.
+    For the latter, gigabytes are read, some seconds long, in a thread of its own.
 
     Args:
         checkpoint: a file; of anything else no hash is known.
@@ -65,12 +65,16 @@ class CheckpointHash:
     def _work_out(self) -> None:
         # A word without this note is no worse.
         with contextlib.suppress(OSError):
-            if self._checkpoint.is_file() and not known_hash(self._checkpoint):
-                digest = hashlib.sha256()
-                with self._checkpoint.open("rb") as file:
-                    while part := file.read(_PART):
-                        digest.update(part)
-                self._found = digest.hexdigest()[:SHORT]
+            if self._checkpoint.is_file():
+                self._found = known_hash(self._checkpoint) or _short_hash(self._checkpoint)
+
+
+def _short_hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()[:SHORT]
 
 
 def _noted(checkpoint: Path) -> Iterator[Any]:

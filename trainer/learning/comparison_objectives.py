@@ -33,12 +33,12 @@ from torch import Tensor
 from ..data.captions import clean_caption
 from ..data.pairs import WANTED, compared
 from ..data.pictures import Picture
-from ..embeddings.embedding import Embedding, Rows
+from ..embeddings.embedding import Embedding, Rows, row_count
 from ..methods.guidance import guide
 from ..model import FrozenModel
 from ..prompts import PLACEHOLDER
 from ..settings import Settings
-from .negative_objectives import ALONE, IS_NEGATIVE, Pair, from_padding
+from .negative_objectives import ALONE, IS_NEGATIVE, Pair, from_padding, joined
 from .objectives import NoisyBatch, Objective, PreviewPrompt, Word
 
 
@@ -83,7 +83,8 @@ class FromRatings(Word):
     ) -> dict[str, Tensor]:
         """See `Objective`: from padding, which says nothing, unless words are given."""
         if start is not None or settings.init_words.strip():
-            return super().initial(model, settings, start)
+            # Not `super()`, which in `BothFromRatings` is a pair, of two words already.
+            return Word.initial(self, model, settings, start)
         return from_padding(model, settings.num_vectors)
 
     def prompts(self, caption: str | None, settings: Settings, number: int) -> Sequence[str]:
@@ -182,9 +183,7 @@ class BothFromRatings(FromRatings, Pair):
     ) -> dict[str, Tensor]:
         """See `Objective`: the negative from padding."""
         positive = FromRatings.initial(self, model, settings, start)
-        count = len(next(iter(positive.values())))
-        negative = from_padding(model, count)
-        return {key: torch.cat([rows, negative[key]]) for key, rows in positive.items()}
+        return joined(positive, from_padding(model, row_count(positive)))
 
     def texts(self, prompt: str) -> Sequence[str]:
         """See `Comparison`."""

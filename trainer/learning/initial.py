@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,11 +13,7 @@ from ..embeddings.embedding import Embedding, Rows, row_count
 from ..errors import InputError
 from ..model import FrozenModel, TextEncoder
 from ..prompts import PLACEHOLDER, with_placeholder
-
-if TYPE_CHECKING:
-    from ..settings import Settings  # which imports the names of the initializations from here
-
-INITIALIZATIONS: Sequence[str] = ("words", "cross", "captions")
+from ..settings import Settings
 
 TRIED = 16
 """As many words of the captions are tried; each costs one evaluation."""
@@ -197,6 +192,6 @@ def _with_usual_lengths(rows: Mapping[str, tuple[Tensor, TextEncoder]]) -> dict[
     """The same directions, each as long as its encoder's vectors are on average."""
     scaled = {}
     for key, (vectors, encoder) in rows.items():
-        usual = encoder.vocabulary.detach().float().norm(dim=1).mean().cpu() * encoder.scale
-        scaled[key] = vectors * (usual / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        lengths = vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        scaled[key] = vectors * (torch.tensor(encoder.usual_length) / lengths)
     return scaled

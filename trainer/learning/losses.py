@@ -237,8 +237,7 @@ class StepLosses:
         model, settings = self._model, self._settings
         tokens = self._tokens(rows)
         if self._own:
-            levels = piece.timesteps / len(model.schedule)
-            apart, weights = self._own.watch(rows, levels)
+            apart, weights = self._own.watch(rows, self._levels(piece))
             each = batch_losses(model, piece, tokens, apart, objective=self._objective)
             each = each * weights.to(each.device)
         else:
@@ -251,10 +250,17 @@ class StepLosses:
     def _avoid(self, piece: Batch, position: int, rows: Rows, anchors: Rows) -> Tensor:
         """How much it fits pictures of what it does not mean, [batch]."""
         model, settings = self._model, self._settings
+        weighting = "none" if self._own else settings.weighting
         each = unlike_losses(
-            model, piece, self._tokens(rows), rows, anchors, settings.weighting, self._objective
+            model, piece, self._tokens(rows), rows, anchors, weighting, self._objective
         )
+        if self._own:
+            each = each * self._own.weights(self._levels(piece)).to(each.device)
         return settings.unlike_weight * each
+
+    def _levels(self, piece: Batch) -> Tensor:
+        """How noisy each picture is, as a share of the schedule, 0..1, [batch]."""
+        return piece.timesteps / len(self._model.schedule)
 
     def _tokens(self, rows: Rows) -> TokenizedPrompts:
         return self._tokenized(row_count(rows))

@@ -190,7 +190,7 @@ class Pair(Word):
         positive = super().initial(model, settings, start)
         count = row_count(positive)
         negative = prepared(model, settings, initial_vectors(model.text_encoders, "", count))
-        return {key: torch.cat([rows, negative[key]]) for key, rows in positive.items()}
+        return joined(positive, negative)
 
     def predict(self, model: FrozenModel, shown: NoisyBatch, vectors: Rows) -> Tensor:
         """See `Objective`: the guided prediction, with a gradient in both words."""
@@ -225,6 +225,16 @@ class Pair(Word):
             Embedding(name, rows, {**learned.metadata, **_notes(name, negative)})
             for name, rows, negative in zip(names, parts, ("false", "true"), strict=True)
         ]
+
+
+def joined(positive: Rows, negative: Rows) -> dict[str, Tensor]:
+    """The rows of both words, as `Pair.split` takes them apart.
+
+    Args:
+        positive: encoder key -> [vectors, width]; a word to go on from may have fewer for some.
+        negative: the same encoders, with at least as many vectors for each.
+    """
+    return {key: torch.cat([rows, negative[key][: len(rows)]]) for key, rows in positive.items()}
 
 
 def _notes(name: str, negative: str) -> dict[str, str]:

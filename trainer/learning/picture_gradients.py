@@ -49,13 +49,17 @@ class PictureGradients:
         Returns:
             encoder key -> [pictures, vectors, width], and float32 [pictures].
         """
-        weights = self._weights.of(noise_levels)
+        weights = self.weights(noise_levels)
         offsets = {
             key: one.new_zeros(len(noise_levels), *one.shape).requires_grad_(one.requires_grad)
             for key, one in rows.items()
         }
         self._watched.append(_Watched(noise_levels, weights, offsets))
         return {key: one + offsets[key] for key, one in rows.items()}, weights
+
+    def weights(self, noise_levels: Tensor) -> Tensor:
+        """The weights of pictures that tell nothing themselves; arguments and result as `watch`."""
+        return self._weights.of(noise_levels)
 
     def take(self, rows: Rows, scale: float, processes: Processes) -> None:
         """Learn from the gradients of a step, once all of them are there.

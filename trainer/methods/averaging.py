@@ -63,6 +63,8 @@ class Average:
             what has been learned, in tensors of its own: encoder key -> [vectors, width].
         """
         if self._kind == "none" or step < self._first:
+            # What there is already is the end of a shorter run, which goes on with more steps.
+            self._count, self._means = 0, {}
             return {key: rows.detach().clone() for key, rows in vectors.items()}
         self._count += 1
         share = 1 / self._count

@@ -49,7 +49,9 @@ class GradientSignal:
                 self._take(key, rows, rows.grad if cut else rows.grad.clone())
 
     def _take(self, key: str, rows: Tensor, gradient: Tensor) -> None:
-        known = self._rows.setdefault(key, _nothing(rows))
+        known = self._rows.get(key) or _nothing(rows)
+        # Those of a checkpoint were read on the CPU.
+        known = self._rows[key] = {name: part.to(rows.device) for name, part in known.items()}
         tiny = torch.finfo(torch.float32).tiny
         length = rows.norm(dim=1, keepdim=True)
         size = turning(gradient, rows).norm(dim=1, keepdim=True)

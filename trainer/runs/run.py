@@ -28,7 +28,16 @@ from ..settings import Settings
 from .checkpoints import load_state, save_state
 from .event_log import EventLog, open_event_log
 from .lock import HeldError, RunLock, lock_new_folder
-from .run_folder import COLUMNS, FINISHED, INTERRUPTED, RUNNING, LossRow, RunFolder, numbered
+from .run_folder import (
+    COLUMNS,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    LossRow,
+    RunFolder,
+    list_runs,
+    numbered,
+)
 from .run_inputs import inputs_of_run, runs_of
 
 KEPT_CHECKPOINTS = 2
@@ -203,7 +212,9 @@ def open_run(parent: Path, settings: Settings, fingerprint: Mapping[str, str]) -
         InputError: the disk refuses.
     """
     notice = ""
-    remove_abandoned(parent, below=True)
+    # In the runs alone: people may keep anything else beside them.
+    for kept in list_runs(parent):
+        remove_abandoned(kept.path, below=True)
     for folder in runs_of(parent, settings, fingerprint):
         if _is_over(folder, settings):
             continue
@@ -251,7 +262,9 @@ def _line(row: LossRow) -> str:
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    # What is no text, as the names of some files, stays readable as an escape of JSON.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 def _now() -> str:

@@ -137,7 +137,8 @@ def train_and_save(
             learned = progress.kept
             if SAVE in asked:
                 with failures.survived(f"The word of step {progress.step} was not saved"):
-                    _write(destination, objective.hand_out(learned), f"-{progress.step}", run)
+                    now, ending = objective.hand_out(learned), f"-{progress.step}"
+                    _write(destination, now, ending, run, overwrite=destination.overwrite)
             display.show(progress, row, report.take(progress))
             if run:
                 run.notes = report.notes
@@ -241,12 +242,17 @@ def _save(destination: Destination, words: Sequence[Embedding], run: Run | None)
 
 
 def _write(
-    destination: Destination, words: Sequence[Embedding], ending: str, run: Run | None
+    destination: Destination,
+    words: Sequence[Embedding],
+    ending: str,
+    run: Run | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write words as they are now, under names of their own."""
     named = [word.renamed(f"{word.name}{ending}") for word in words]
     for word in named:
-        destination.write(word, True)
+        destination.write(word, overwrite)
     _tell_kept(run, named)
 
 
@@ -259,7 +265,7 @@ def _tell_kept(run: Run | None, words: Sequence[Embedding]) -> None:
 def _save_elsewhere(destination: Destination, words: Sequence[Embedding], run: Run | None) -> str:
     """Keep words that would be lost; a sentence that says where they are."""
     with suppress(OSError, InputError):
-        _write(destination, words, INTERRUPTED_ENDING, run)
+        _write(destination, words, INTERRUPTED_ENDING, run, overwrite=True)
         return f"What was learned is saved as {_listed(words, INTERRUPTED_ENDING)}."
     sentence = "What was learned is only in memory: save it before the program ends."
     for folder in (run.folder.path if run else None, destination.last_resort):

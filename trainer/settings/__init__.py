@@ -9,11 +9,10 @@ from .declaration import Choice, described_fields, setting
 from .everyday import AUTO
 from .negative import ONLY_FOR_ONE_WORD, PAIR_SUFFIX, NegativeSettings
 from .ratings import WORD_FOR, RatingSettings
-from .training import INITIALIZATIONS, Settings
+from .training import Settings
 
 __all__ = [
     "AUTO",
-    "INITIALIZATIONS",
     "ONLY_FOR_ONE_WORD",
     "PAIR_SUFFIX",
     "WORD_FOR",

@@ -56,7 +56,8 @@ def check_limits(settings: Any) -> None:
             raise InputError(
                 f"{field.name} is “{value}”: choose one of {', '.join(choice.options)}."
             )
-        if choice.minimum is not None and value < choice.minimum:
+        # So written, it refuses NaN too, which is neither below nor above anything.
+        if choice.minimum is not None and not value >= choice.minimum:
             raise InputError(f"{field.name} is {value}: it must be at least {choice.minimum}.")
         if choice.maximum is not None and value > choice.maximum:
             raise InputError(f"{field.name} is {value}: it must be at most {choice.maximum}.")

@@ -82,13 +82,6 @@ class NegativeSettings(Settings):
                         f"{name} cannot be used with the objective “{self.objective}”: set it to "
                         f"{usual}."
                     )
-        if self.objective == "pair" and (
-            self.progressive or self.context or self.initialization == "captions"
-        ):
-            raise InputError(
-                "A pair cannot be learned with progressive, context or initialization “captions”: "
-                "turn them off, or choose another objective."
-            )
 
     @property
     def guidance_of_negative(self) -> float | None:

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.toy_model import ToyModel
 from textual_inversion.demo.command import MODELS
 from textual_inversion.trainer.cli import main as cli
 from textual_inversion.trainer.cli.configuration import command_of, read_toml
+from textual_inversion.trainer.cli.dry_run import plan
+from textual_inversion.trainer.data.pictures import Picture, as_unlike
 from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.files.reading import read_embedding
 from textual_inversion.trainer.files.writing import write_embedding
+from textual_inversion.trainer.settings import RatingSettings
 
 pytestmark = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="this Python has no tomllib, and no tomli may be there"
@@ -164,6 +168,21 @@ def test_a_dry_run_tells_and_keeps_nothing(options: list[str], tmp_path: Path, c
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
+def test_a_dry_run_counts_all_that_is_compared_and_names_both_words(tmp_path: Path) -> None:
+    liked = [Picture(torch.rand(64, 64, 3), f"a cat {number}") for number in range(12)]
+    settings = RatingSettings(name="taste", word_for="both", steps=2, resolution=64)
+    pictures = [*liked, *map(as_unlike, liked)]
+    told = plan(ToyModel(), pictures, settings, tmp_path / "taste.safetensors")
+    assert told.startswith("“taste” would be learned for clip_l from 24 pictures")
+    files = f"{tmp_path / 'taste.safetensors'} and {tmp_path / 'taste-neg.safetensors'}"
+    assert f"written as {files}.\n" in told
+
+
+def test_a_dry_run_of_a_few_steps_takes_no_more_than_these(options: list[str], capsys) -> None:
+    assert run("train", *options, "--steps", "9", "--dry-run") == 0
+    assert "\n9 steps take about " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -209,6 +228,9 @@ def test_a_blend_is_drawn(tmp_path: Path, capsys) -> None:
     blend = ["blend", "[red disk]", str(target), "--draw", "2"]
     assert run(*blend) == 2
     assert "Drawing needs a model" in capsys.readouterr().err
+    for wrong in (("--resolution", "77"), ("--seed", f"{2**70}")):
+        assert run(*blend, "--model", "tiny-demo", *wrong) == 2
+        assert f"{wrong[0][2:]} is {wrong[1]}: it must be" in capsys.readouterr().err
     assert not target.exists()
     assert run(*blend, "--model", "tiny-demo") == 0
     picture = tmp_path / "new.preview.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -77,6 +78,21 @@ def test_exif_rotation_is_respected(tmp_path: Path) -> None:
     assert pixels.shape == (8, 4, 3)
     assert pixels[0, 0].tolist() == [255, 0, 0]
     assert pixels[7, 0].tolist() == [0, 0, 0]
+
+
+def test_exif_data_that_cannot_be_written_anew_does_not_matter(tmp_path: Path) -> None:
+    """Orientation 6, and a width that is a text."""
+    entries = struct.pack("<HHI4s", 0x100, 2, 4, b"abc") + struct.pack("<HHII", 0x112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    Image.fromarray(half_red()).save(tmp_path / "a.jpg", exif=exif)
+    (picture,) = read_folder(tmp_path).pictures
+    assert picture.pixels.shape == (8, 4, 3)
+
+
+def test_exif_data_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    Image.fromarray(half_red()).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
+    with pytest.raises(InputError, match=r"“a\.png” cannot be read as a picture"):
+        read_folder(tmp_path)
 
 
 def test_greyscale_and_palette_become_colour(tmp_path: Path) -> None:
@@ -340,6 +356,17 @@ def test_memory_does_not_grow_with_the_size_of_photos(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
     )  # fmt: skip
     assert int(run.stdout) < 120  # megabytes; whole, they would take 8 x 72, as floats 8 x 288
+
+
+def test_a_name_that_is_no_text_can_be_told_of_and_read_as_a_caption(tmp_path: Path) -> None:
+    """Archives from systems of other encodings leave such names behind."""
+    path = tmp_path / os.fsdecode(b"my caf\xe9 3.png")
+    try:
+        Image.new("RGB", (9, 9)).save(path)
+    except OSError:
+        pytest.skip("this file system keeps no such name")
+    (picture,) = read_folder(tmp_path, "names").pictures
+    assert (picture.source, picture.caption) == ("my caf? 3.png", "my caf?")
 
 
 def test_where_captions_come_from(tmp_path: Path) -> None:

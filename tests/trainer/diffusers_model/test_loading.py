@@ -53,7 +53,17 @@ def test_folders_that_are_no_models(saved_sd1: Path, tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="holds a FluxPipeline without unet"):
         load_parts(tmp_path, torch.float32)
+    (tmp_path / "model_index.json").write_text("5")
+    with pytest.raises(InputError, match=r"no readable model_index\.json"):
+        load_parts(tmp_path, torch.float32)
     broken = shutil.copytree(saved_sd1, tmp_path / "broken")
+    index = json.loads((broken / "model_index.json").read_text())
+    del index["scheduler"]
+    (broken / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        InputError, match=r"The scheduler in .* cannot be loaded .*does not name it"
+    ):
+        load_parts(broken, torch.float32)
     shutil.rmtree(broken / "vae")
     with pytest.raises(InputError, match=r"The vae in “.*broken” cannot be loaded"):
         load_parts(broken, torch.float32)

@@ -106,6 +106,8 @@ def test_what_expressions_mean(expression: str, expected: Tensor | None) -> None
         ("slerp(a, 1, 1)", "slerp works on words, and 1 is a number"),
         ("slerp(a, a, a)", "slerp needs a number where “a” stands"),
         ("keep(a, 1.5)", "keep needs a number of vectors, from 1 to 1000, not 1.5"),
+        ("keep(a, 1e999)", "keep needs a number of vectors, from 1 to 1000, not inf"),
+        ("pad(a, 1e999 - 1e999)", "pad needs a number of vectors, from 1 to 1000, not nan"),
         ("1 | a", r"\| works on words"),
         ("nobody", "There is no “nobody”"),
         ("a - a", "Nothing is left"),

@@ -55,3 +55,10 @@ def test_a_hash_that_is_worked_out(tmp_path: Path) -> None:
     assert CheckpointHash(tmp_path / "model.safetensors").noted_in(known) is known
     for nothing in (tmp_path, tmp_path / "absent"):
         assert CheckpointHash(nothing).noted_in(word) is word
+
+
+def test_a_hash_noted_beside_the_checkpoint_is_not_worked_out(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model.sha256").write_text(HASH)
+    found = CheckpointHash(tmp_path / "model.safetensors").noted_in(Embedding("w", {"clip_l": L}))
+    assert found.metadata == {"sd_checkpoint": "6ce0161689"}

@@ -169,6 +169,22 @@ def run(pictures: list[Picture], **changes: Any) -> list[Progress]:
     return list(train(ToyModel(), pictures, RatingSettings(**(usual | changes)), nothing))
 
 
+@any_place
+@pytest.mark.parametrize("continued", [False, True])
+def test_every_word_has_as_many_vectors_as_are_asked_for(word_for: str, continued: bool) -> None:
+    """The first begins with the words or the embedding that are given, and with nothing else."""
+    model, start = ToyModel(), Embedding("start", {"clip_l": torch.ones(2, 4)})
+    chosen = RatingSettings(word_for=word_for, num_vectors=2, init_words="red cat")
+    found = objective_of(chosen)
+    rows = found.initial(model, chosen, start if continued else None)
+    first, *others = found.hand_out(Embedding("word", rows))
+    encoder = model.text_encoders[0]
+    wanted = start.vectors["clip_l"] if continued else encoder.rows(encoder.token_ids("red cat"))
+    directions = [F.normalize(one, dim=1) for one in (first.vectors["clip_l"], wanted)]
+    torch.testing.assert_close(*directions)
+    assert [word.num_vectors for word in others] == [2] * (found.words - 1)
+
+
 @pytest.mark.parametrize("word_for", [one for one in WORD_FOR if one != "both"])
 def test_what_is_liked_is_learned(word_for: str) -> None:
     steps = run(rated(24), word_for=word_for, leeway=100.0)

@@ -131,8 +131,10 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     ("text", "sentence"),
     [
         ("name\na\n", "needs the columns name and images"),
+        ("name,images\n", "names no word"),
         ("name,images,colour\na,b,c\n", "has a column “colour”"),
         ("name,images\na,b\na,c\n", "names “a” twice"),
+        ("name,images\na,b\nA,c\n", "names “a” twice"),
         ("name,images\na\n", "line 2 has more or fewer cells"),
         ("name,images,steps\na,b,many\n", "steps in line 2 is “many”, where a number is needed"),
         ("name,images,flip\na,b,perhaps\n", "flip in line 2 is “perhaps”: write true or false"),

@@ -28,7 +28,7 @@ from textual_inversion.trainer.learning.objectives import Objective, TokenizedPr
 from textual_inversion.trainer.methods import diffusion as objective
 from textual_inversion.trainer.methods.guidance import guide
 from textual_inversion.trainer.methods.sampler import sample
-from textual_inversion.trainer.settings import NegativeSettings
+from textual_inversion.trainer.settings import NegativeSettings, RatingSettings, Settings
 
 SCALE = 3.0
 TASKS = {
@@ -300,6 +300,23 @@ def test_a_pair_comes_apart_into_two_words() -> None:
     assert negative.metadata["modelspec.trigger_phrase"] == "mug-neg"
     assert is_negative("x", negative.metadata)
     assert not is_negative("x", positive.metadata)
+
+
+@pytest.mark.parametrize(
+    "settings", [chosen(objective="pair"), RatingSettings(word_for="both")], ids=["pair", "ratings"]
+)
+def test_a_pair_goes_on_from_a_word_of_unequal_parts(settings: Settings, sdxl: TinyParts) -> None:
+    """Files may have fewer vectors for one encoder than for another."""
+    model = sdxl.model()
+    counts = dict(zip((e.key for e in model.text_encoders), (2, 4), strict=True))
+    start = Embedding(
+        "start", {e.key: torch.ones(counts[e.key], e.width) for e in model.text_encoders}
+    )
+    joint = Embedding("w", objective_of(settings).initial(model, settings, start))
+    positive, negative = objective_of(settings).hand_out(joint)
+    assert {key: len(rows) for key, rows in negative.vectors.items()} == counts
+    for key, rows in start.vectors.items():
+        assert torch.equal(positive.vectors[key], rows)
 
 
 @pytest.mark.parametrize("objective_", ["bad pictures", "good pictures", "pair"])

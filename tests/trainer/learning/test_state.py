@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from support.toy_model import ToyModel
 from textual_inversion.trainer.data.pictures import Picture
+from textual_inversion.trainer.diffusers_model.model import DiffusersModel
 from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.learning.loop import Progress, train
 from textual_inversion.trainer.learning.state import TrainingState
@@ -101,3 +102,14 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
         load_state(path)
     with pytest.raises(InputError, match="is not a checkpoint"):
         load_state(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_goes_on_on_a_gpu(saved_sd1: Path, tmp_path: Path) -> None:
+    """All that a checkpoint holds is read on the CPU."""
+    model, chosen = DiffusersModel.from_pretrained(saved_sd1, "cuda"), settings(steps=4)
+    whole = list(train(model, PICTURES, chosen))
+    save_state(whole[1].state, tmp_path / "state.safetensors")
+    state = load_state(tmp_path / "state.safetensors")
+    *_, last = train(model, PICTURES, chosen, resume=state)
+    torch.testing.assert_close(last.last.vectors, whole[-1].last.vectors, rtol=1e-3, atol=1e-4)

@@ -15,6 +15,7 @@ from textual_inversion.trainer.embeddings.embedding import Embedding
 from textual_inversion.trainer.learning.loop import train
 from textual_inversion.trainer.learning.losses import batch_losses, unlike_losses
 from textual_inversion.trainer.learning.objectives import TokenizedPrompts
+from textual_inversion.trainer.methods.measured_weights import EQUAL, MEASURED
 from textual_inversion.trainer.settings import Settings
 
 THING, PLACE = torch.tensor([0.8, 0.4, 0.3]), torch.tensor([0.2, 0.5, 0.8])
@@ -89,3 +90,16 @@ def test_a_run_with_other_unlike_pictures_is_another_run() -> None:
     }
     assert len(prints) == 4
     assert replace(as_unlike(other), unlike=False, source=other.source) == other
+
+
+def test_they_count_by_measured_weights_too() -> None:
+    """Until the first pictures have been seen, these are all equal."""
+    pictures = [plain(THING), as_unlike(plain(PLACE))]
+    equal, measured = (
+        learned(pictures, steps=EQUAL // 4, weighting=weighting) for weighting in ("none", MEASURED)
+    )
+    torch.testing.assert_close(equal.vectors, measured.vectors)
+    on = learned(pictures, steps=EQUAL // 2, weighting=MEASURED)
+    assert not torch.equal(
+        on.vectors["clip_l"], learned(pictures, steps=EQUAL // 2).vectors["clip_l"]
+    )

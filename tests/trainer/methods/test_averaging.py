@@ -23,6 +23,17 @@ def test_the_last_quarter_is_its_mean(count: int, tail: int) -> None:
     torch.testing.assert_close(shown[-1], expected)
 
 
+def test_a_run_that_goes_on_with_more_steps_forgets_its_former_last_quarter() -> None:
+    run = steps(40)
+    shorter, longer, whole = (Average("last quarter", count) for count in (20, 40, 40))
+    for step in range(20):
+        shorter.update(step, run[step])
+    longer.load_state_dict(shorter.state_dict())
+    resumed = [longer.update(step, run[step])["a"] for step in range(20, 40)]
+    expected = [whole.update(step, vectors)["a"] for step, vectors in enumerate(run)]
+    torch.testing.assert_close(resumed, expected[20:], atol=0, rtol=0)
+
+
 def test_the_moving_average_forgets_beyond_a_tenth_of_the_run() -> None:
     run, average = steps(200), Average("ema", 200)
     shown = [average.update(step, vectors)["a"] for step, vectors in enumerate(run)]

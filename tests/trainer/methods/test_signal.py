@@ -94,3 +94,12 @@ def test_it_goes_on_from_its_state() -> None:
         rows.grad = torch.ones(1, WIDTH)
         one.update({"a": rows}, cut=True)
     assert whole.over_noise == second.over_noise
+
+
+def test_what_a_checkpoint_holds_goes_to_the_device_of_the_rows() -> None:
+    """It is read on the CPU, and the rows may be on a GPU, for which “meta” stands in."""
+    resumed, rows = GradientSignal(), row().detach().to("meta")
+    resumed.load_state_dict(follow(0.5, 10).state_dict())
+    rows.grad = torch.ones(1, WIDTH, device="meta")
+    resumed.update({"a": rows}, cut=True)
+    assert {part.device.type for part in resumed.state_dict()["a"].values()} == {"meta"}

@@ -183,6 +183,28 @@ def test_an_error_is_noted_and_nothing_is_lost(tmp_path: Path) -> None:
     assert run.folder.checkpoints() == [3]
 
 
+def test_what_lies_beside_the_runs_stays(tmp_path: Path) -> None:
+    """Any folder can be chosen for them, also one in which other programs write."""
+    with start(tmp_path) as run:
+        pass
+    name = ".table.csv.01234567.tmp"
+    (tmp_path / "others").mkdir()
+    ours, theirs = run.folder.path / "words" / name, tmp_path / "others" / name
+    for path in (ours, theirs):
+        path.touch()
+    with start(tmp_path, replace(SETTINGS, seed=9)):
+        pass
+    assert (ours.exists(), theirs.exists()) == (False, True)
+
+
+def test_what_is_no_text_is_noted_all_the_same(tmp_path: Path) -> None:
+    """Errors name files, and names of files can be any bytes."""
+    name = os.fsdecode(b"caf\xe9.png")
+    with start(tmp_path) as run:
+        run.end("stopped", name)
+    assert run.folder.status()["message"] == name
+
+
 def test_words_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "KEPT_WORDS", 6)
     often = replace(SETTINGS, save_every=1, preview_every=1)

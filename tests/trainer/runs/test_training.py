@@ -169,6 +169,22 @@ def test_a_word_that_cannot_be_saved_now(tmp_path: Path) -> None:
     assert kept.fingerprint == trained.words[0].fingerprint == undisturbed(tmp_path).fingerprint
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_word_of_a_step_replaces_another_only_if_asked_to(
+    overwrite: bool, tmp_path: Path
+) -> None:
+    other = Embedding("my-word-3", {"clip_l": torch.ones(1, 4)})
+    path = tmp_path / "my-word-3.safetensors"
+    write_embedding(other, path)
+    display = Watched(2, lambda: setattr(display, "requests", frozenset({SAVE})))
+    go(display, replace(into(tmp_path), overwrite=overwrite))
+    assert display.told("The word of step 3 was not saved, but the run continues") == (
+        not overwrite
+    )
+    assert (read_embedding(path).fingerprint == other.fingerprint) == (not overwrite)
+    assert (tmp_path / "my-word-4.safetensors").exists()
+
+
 def test_a_name_that_is_taken_in_the_meantime(tmp_path: Path) -> None:
     other = Embedding("my-word", {"clip_l": torch.ones(1, 4)})
     display = Watched(6, lambda: write_embedding(other, tmp_path / "my-word.safetensors"))

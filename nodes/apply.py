@@ -53,7 +53,7 @@ class ApplyEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None = CONNECTED, **_others: Any) -> str:
         """Notice a changed file under the same name."""
         return fingerprint(file)
 
@@ -113,7 +113,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None = CONNECTED, **_others: Any) -> str:
         """Notice a changed file under the same name."""
         return fingerprint(file)
 

@@ -103,7 +103,7 @@ class LoadEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, word: str = "") -> str:
+    def fingerprint_inputs(cls, file: str | None, word: str | None = "") -> str:
         """Notice a changed file under the same name."""
         return library.fingerprint(file)
 

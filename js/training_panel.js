@@ -105,9 +105,10 @@ async function control(id, action) {
 
 export function addTrainingPanel(node) {
   const panel = new Panel({ url, control });
-  panels.set(node, panel);
   addElement(node, "training", "textual_inversion_training", panel.root, HEIGHT);
   node.setSize([node.size[0], node.computeSize()[1]]); // which holds the panel from the start
+  // Not at once: a copy in the clipboard is a node, too, but never in a graph, nor removed from one.
+  after(node, "onAdded", () => panels.set(node, panel));
   after(node, "onExecuted", (output) => showResult(node, output));
   after(node, "onRemoved", () => {
     panel.stop?.();

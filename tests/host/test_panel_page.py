@@ -195,6 +195,31 @@ def test_showing_a_run_is_no_change_of_the_graph(
         page.wait_for_timeout(300)
 
 
+def test_nothing_is_asked_for_copies_that_are_in_no_graph(
+    page_host: Host, comfy: ComfyPage, name: str
+) -> None:
+    """The page makes a node for each that is copied into the clipboard, and forgets it."""
+    page = comfy.page
+    (runs(page_host) / f"{name}_00001").mkdir(parents=True)
+    comfy.load(training_alone(1))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/textual_")[2]))
+    page.evaluate(
+        """() => {
+            for (const type of ["TextualInversionRate", "TextualInversionChoose"])
+                window.app.rootGraph.add(window.LiteGraph.createNode(type));
+        }"""
+    )
+    page.wait_for_timeout(1000)
+    asked.clear()
+    page.evaluate("() => { for (const node of [...window.app.rootGraph.nodes]) node.clone(); }")
+    page.wait_for_timeout(1000)
+    assert not any(asked)
+    comfy.load(page.evaluate("window.app.rootGraph.serialize()"))
+    page.wait_for_timeout(1000)
+    assert asked.count("inversion/run/alike") == 1
+
+
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_a_pair_of_words_from_their_files(
     page_host: Host, comfy: ComfyPage, design: str, name: str

@@ -195,6 +195,37 @@ def test_showing_a_run_is_no_change_of_the_graph(
         page.wait_for_timeout(300)
 
 
+def test_a_wire_to_an_advanced_input_ends_there(comfy: ComfyPage) -> None:
+    """Also where its group is folded, as in each graph that is opened."""
+    comfy.setting("Comfy.VueNodes.Enabled", False)
+    comfy.leave_only(TRAIN)
+    comfy.page.evaluate(
+        """() => {
+            const number = window.LiteGraph.createNode("PrimitiveInt"), train = trainNode();
+            window.app.rootGraph.add(number);
+            number.connect(0, train, train.inputs.findIndex(({ name }) => name === "steps"));
+        }"""
+    )
+    heights = []
+    for _ in range(3):
+        comfy.load(comfy.page.evaluate("window.app.rootGraph.serialize()"))
+        comfy.look_at(TRAIN)
+        comfy.page.wait_for_timeout(500)  # until it is drawn
+        of_model, of_steps, of_panel, height = comfy.page.evaluate(
+            """() => {
+                const node = trainNode();
+                const slot = (wanted) => node.inputs.findIndex(({ name }) => name === wanted);
+                const [model, steps] = ["model", "steps"].map((name) => slot(name));
+                const panel = node.widgets.find(({ name }) => name === "training");
+                return [node.getInputPos(model)[1], node.getInputPos(steps)[1],
+                    node.pos[1] + panel.y, node.size[1]];
+            }"""
+        )
+        assert of_model + 100 < of_steps < of_panel
+        heights.append(height)
+    assert heights[1] == heights[2], "it grows each time"
+
+
 def test_nothing_is_asked_for_copies_that_are_in_no_graph(
     page_host: Host, comfy: ComfyPage, name: str
 ) -> None:

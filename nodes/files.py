@@ -13,7 +13,7 @@ from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.names import new_name
 from ..trainer.files.writing import FORMATS
 from .host import library
-from .inputs import CATEGORY, EmbeddingSocket, found_as
+from .inputs import CATEGORY, EmbeddingSocket, found_as, name_problem
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -60,6 +60,11 @@ class SaveEmbedding(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse an unusable name as soon as the graph is queued; an empty one is the word's."""
+        return name_problem(name) if name and name.strip() else True
 
     @classmethod
     def execute(

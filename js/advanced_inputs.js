@@ -1,7 +1,7 @@
 /** Advanced inputs of classic nodes, folded away by groups; and the frames around nodes that grow. */
 
 import { element } from "./dom.js";
-import { addElement, after } from "./host.js";
+import { addElement, after, isLinked } from "./host.js";
 
 const ROOM = 10; // between a node and the lower edge of the frame around it
 const ROW = 42; // of the groups, with the margins that the page gives to elements
@@ -33,16 +33,24 @@ export function foldAdvanced(node) {
   const show = (group, wanted) => {
     const before = node.computeSize()[1];
     for (const widget of groups.get(group)) {
+      // A wire to an input that is not there would end at another one.
+      const shown = wanted || isLinked(node, widget.name);
       // Where a widget knows of several surfaces, `hidden` would hide it in Nodes 2.0, too.
-      if (widget.visibility) widget.visibility.surfaces.canvas = wanted ? "shown" : "never";
-      else widget.hidden = !wanted;
+      if (widget.visibility) widget.visibility.surfaces.canvas = shown ? "shown" : "never";
+      else widget.hidden = !shown;
     }
     row.querySelector(`[data-group="${group}"]`).setAttribute("aria-pressed", String(wanted));
     node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
   };
   addElement(node, "advanced", "textual_inversion_advanced", row, ROW, { canvasOnly: true, getMaxHeight: () => ROW });
-  for (const group of groups.keys()) show(group, false);
+  const foldAll = () => { for (const group of groups.keys()) show(group, false); };
+  foldAll();
   node.setSize([node.size[0], node.computeSize()[1]]);
+  after(node, "onConfigure", () => {
+    const [width, height] = node.size; // with what is linked, as it was saved
+    foldAll();
+    node.setSize([width, Math.max(height, node.computeSize()[1])]);
+  });
   unfolds.set(node, (name) => {
     for (const [group, widgets] of groups) if (widgets.some((one) => one.name === name)) show(group, true);
   });

@@ -1,6 +1,6 @@
 /** The embeddings folder as cards. Knows nothing of the graph. */
 
-import { element } from "./dom.js";
+import { copyText, element } from "./dom.js";
 
 /** What is dragged from a card. */
 export const DRAGGED = "application/x-textual-inversion";
@@ -117,7 +117,7 @@ export class Cards {
     add.addEventListener("click", () => this.add(card));
     const copy = element("button", { type: "button", textContent: "Copy", disabled: !card.prompt,
       title: card.prompt ? `Copy “${card.prompt}”` : card.unnamed });
-    copy.addEventListener("click", () => navigator.clipboard?.writeText(card.prompt));
+    copy.addEventListener("click", () => copyText(card.prompt));
     const prompt = card.prompt
       ? element("code", { className: "ti-prompt", textContent: card.prompt, title: card.prompt })
       : element("span", { className: "ti-prompt ti-unnamed", textContent: "not for prompts", title: card.unnamed });

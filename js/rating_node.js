@@ -28,6 +28,7 @@ export function addRatingPanel(node) {
     url: (key) => url(picturePath(name, key)), rate: (key, rating) => lists.rate(name, key, rating),
   });
   const show = async () => {
+    if (!node.graph) return; // a copy in the clipboard
     const wanted = nameOf(node);
     if (wanted !== name) {
       stop?.();
@@ -51,12 +52,14 @@ export function addRatingPanel(node) {
     show();
   });
   after(node, "onConfigure", show);
+  after(node, "onAdded", () => {
+    shows.set(node, show);
+    show();
+  });
   after(node, "onRemoved", () => {
     stop?.();
     shows.delete(node);
   });
-  shows.set(node, show);
-  show();
 }
 
 /** The name in the node; of one that comes from elsewhere in the graph only the server knows it. */

@@ -115,8 +115,8 @@ export class RatingPanel {
 
   #press(event) {
     const held = event.ctrlKey || event.metaKey;
-    // Except for the one that runs the graph, keys would do something to the node behind the panel.
-    if (held && event.key === "Enter") return;
+    // Except for those that run and save the graph, keys would do something to the node behind.
+    if (held && ["Enter", "s"].includes(event.key)) return;
     event.stopPropagation();
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const pressed = BUTTONS.find(({ keys }) => keys.includes(key));
@@ -124,6 +124,8 @@ export class RatingPanel {
     if (key === "Escape") this.#choose(null);
     if (!pressed) return;
     event.preventDefault();
+    // The page has met the event before, and looks in its next frame whether to undo a change of the graph.
+    for (const name of ["ctrlKey", "metaKey"]) Object.defineProperty(event, name, { value: false });
     if (!event.repeat) this.#act(pressed.rating);
   }
 

@@ -26,6 +26,7 @@ export function addStepGrid(node) {
     });
   };
   const follow = () => {
+    if (!node.graph) return; // a copy in the clipboard
     const id = find("run").value;
     if (id === shown || !id || !/_\d{5}$/.test(id)) return;
     shown = id;
@@ -37,6 +38,6 @@ export function addStepGrid(node) {
     after(find(name), "callback", changed);
   }
   after(node, "onConfigure", follow);
+  after(node, "onAdded", follow);
   after(node, "onRemoved", () => stop?.());
-  follow();
 }

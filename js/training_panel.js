@@ -7,7 +7,8 @@ import { emptyRun } from "./runs.js";
 const PROPERTY = "textual_inversion_run"; // of a node: the run that it shows, kept in the workflow
 const HEIGHT = 430;
 
-const panels = new Map(); // node -> its panel
+const panels = new Map(); // node in a graph -> its panel
+const noted = new Map(); // graph and node, by their ids -> the run that was last written into the node
 
 /** The live view of a node, if it has one. */
 export const panelOf = (node) => panels.get(node);
@@ -24,9 +25,21 @@ function attach(node, id) {
   if (!panel || panel.runId === id) return;
   panel.stop?.();
   panel.runId = id;
-  node.properties[PROPERTY] = id;
   panel.stop = watcher.listen(id, (run) => panel.update(run));
 }
+
+/**
+ * A node has made a run: show it, and have the graph keep which it was. To the page this is a change
+ * of the graph like any other, so it is made once: when it is undone, it stays so.
+ */
+function keep(node, id) {
+  attach(node, id);
+  if (noted.get(placeOf(node)) === id) return;
+  noted.set(placeOf(node), id);
+  node.properties[PROPERTY] = id;
+}
+
+const placeOf = (node) => `${app.rootGraph.id} ${node.id}`;
 
 /** After the page was loaded, or a graph was opened: show what goes on, and what has ended. */
 export async function catchUp() {
@@ -63,6 +76,7 @@ function detach(node) {
   const panel = panels.get(node);
   panel?.stop?.();
   delete node.properties[PROPERTY];
+  noted.delete(placeOf(node));
   if (panel) Object.assign(panel, { stop: null, runId: null }).update(emptyRun(""));
 }
 
@@ -71,7 +85,7 @@ async function showResult(node, output) {
   const [id] = output?.textual_inversion_run ?? [];
   const [note] = output?.textual_inversion_note ?? [];
   if (id) {
-    attach(node, id);
+    keep(node, id);
     await watcher.refresh(id);
   } else if (note) detach(node);
   if (note) panels.get(node)?.say(note);
@@ -79,7 +93,7 @@ async function showResult(node, output) {
 
 /** A run has changed: show it in the nodes that it belongs to. */
 export function announce({ id, owner }) {
-  for (const node of panels.keys()) if (owns(node, owner)) attach(node, id);
+  for (const node of panels.keys()) if (owns(node, owner)) keep(node, id);
   if (watcher.listeners.has(id)) watcher.refresh(id);
 }
 
@@ -91,9 +105,10 @@ async function control(id, action) {
 
 export function addTrainingPanel(node) {
   const panel = new Panel({ url, control });
-  panels.set(node, panel);
   addElement(node, "training", "textual_inversion_training", panel.root, HEIGHT);
   node.setSize([node.size[0], node.computeSize()[1]]); // which holds the panel from the start
+  // Not at once: a copy in the clipboard is a node, too, but never in a graph, nor removed from one.
+  after(node, "onAdded", () => panels.set(node, panel));
   after(node, "onExecuted", (output) => showResult(node, output));
   after(node, "onRemoved", () => {
     panel.stop?.();

@@ -13,6 +13,7 @@ from ..trainer.embeddings.metadata import is_clearly_positive
 from ..trainer.errors import InputError
 from ..trainer.prompts import PLACEHOLDER, with_placeholder
 from .host import library
+from .host.execution import show_text
 from .host.places import WORD, as_host_prompt
 from .host.text_encoders import text_encoders, tokenize_without, widths, with_words
 from .inputs import CATEGORY, found_as
@@ -52,7 +53,7 @@ class ApplyEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None = CONNECTED, **_others: Any) -> str:
         """Notice a changed file under the same name."""
         return fingerprint(file)
 
@@ -112,7 +113,7 @@ class ApplyNegativeEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str = CONNECTED, **_others: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None = CONNECTED, **_others: Any) -> str:
         """Notice a changed file under the same name."""
         return fingerprint(file)
 
@@ -161,14 +162,12 @@ def _tell_what_does_not_count(clip: Any, word: Embedding, node: type[io.ComfyNod
         if key not in rows
     ]
     if left_out or without:
-        from server import PromptServer
-
         text = (
             f"“{word.name}” is for {word.family} and works only in part here: "
             f"{'; '.join([*left_out, *without])}."
         )
         logging.getLogger(__name__).warning(text)
-        PromptServer.instance.send_progress_text(text, node.hidden.unique_id)
+        show_text(text, node.hidden.unique_id)
 
 
 def _encode(

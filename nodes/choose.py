@@ -62,17 +62,20 @@ class ChooseTrainingStep(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run: str) -> bool | str:
+    def validate_inputs(cls, run: str | None) -> bool | str:
         """A run that began after the page was loaded is fine, too."""
         try:
-            find_run(runs_folder(), run)
+            if run is not None:  # One that comes through a link is not known yet.
+                find_run(runs_folder(), run)
         except InputError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, run: str, step: int) -> str:
-        """Notice a run that has gone on."""
+    def fingerprint_inputs(cls, run: str | None, step: int | None) -> str:
+        """Notice a run that has gone on; any, where it comes through a link."""
+        if run is None:
+            return " ".join(f"{one.id} {one.words()}" for one in list_runs(runs_folder()))
         folder = find_run(runs_folder(), run)
         chosen = step or max(folder.words(), default=0)
         path = folder.word_file(chosen)

@@ -13,7 +13,7 @@ from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.names import new_name
 from ..trainer.files.writing import FORMATS
 from .host import library
-from .inputs import CATEGORY, EmbeddingSocket, found_as
+from .inputs import CATEGORY, EmbeddingSocket, found_as, name_problem
 
 
 class SaveEmbedding(io.ComfyNode):
@@ -62,6 +62,11 @@ class SaveEmbedding(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        """Refuse an unusable name as soon as the graph is queued; an empty one is the word's."""
+        return name_problem(name) if name and name.strip() else True
+
+    @classmethod
     def execute(
         cls, embedding: Embedding, name: str, format: str, overwrite: bool
     ) -> io.NodeOutput:
@@ -103,7 +108,7 @@ class LoadEmbedding(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, word: str = "") -> str:
+    def fingerprint_inputs(cls, file: str | None, word: str | None = "") -> str:
         """Notice a changed file under the same name."""
         return library.fingerprint(file)
 

@@ -10,6 +10,7 @@ from ..trainer.embeddings.comparison import compare
 from ..trainer.embeddings.drawing import draw_embedding
 from ..trainer.embeddings.embedding import Embedding
 from ..trainer.embeddings.inspection import inspect
+from .host.execution import show_text
 from .host.text_encoders import text_encoders
 from .inputs import CATEGORY, EmbeddingSocket, found_as
 
@@ -64,12 +65,9 @@ class InspectEmbedding(io.ComfyNode):
         cls, embedding: Embedding, clip: Any = None, other: Embedding | None = None
     ) -> io.NodeOutput:
         """Look at the word."""
-        from server import PromptServer
-
         report = inspect(embedding, [e.described() for e in text_encoders(clip)] if clip else [])
         parts = [str(report)] if other is None else [str(report), str(compare(embedding, other))]
         text, picture = "\n\n".join(parts), draw_embedding(embedding, report)[None]
-        # The page shows this on the node without any script of ours.
-        PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
+        show_text(text, cls.hidden.unique_id)
         shown = ui.PreviewImage(picture, cls=cls).as_dict() | {"text": [text]}
         return io.NodeOutput(text, picture, ui=shown)

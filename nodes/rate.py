@@ -19,6 +19,11 @@ from .page.ratings import names_of_ratings, ratings_of, state_of
 from .training_inputs import name_allowed
 from .word_inputs import CONNECTED
 
+NO_PROMPT = (
+    "prompt is empty: give the prompt that the pictures were drawn with, as pictures of the same "
+    "prompt are compared."
+)
+
 
 class RatePictures(io.ComfyNode):
     """Pictures and their prompt -> a folder of ratings, which is filled on the page."""
@@ -73,9 +78,15 @@ class RatePictures(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: list[str] | None = None) -> bool | str:
-        """Refuse an unusable name as soon as the graph is queued."""
-        return name_allowed(name)
+    def validate_inputs(
+        cls, name: list[str] | None = None, prompt: list[str | None] | None = None
+    ) -> bool | str:
+        """Refuse what cannot be used as soon as the graph is queued, not once pictures are drawn.
+
+        What comes through a link is not known yet.
+        """
+        said = prompt[0] if prompt else None
+        return name_allowed(name) if said is None or said.strip() else NO_PROMPT
 
     @classmethod
     def execute(
@@ -90,10 +101,7 @@ class RatePictures(io.ComfyNode):
         folder = ratings_of(name[0])
         prompts = _each(images, "prompts", prompt)
         if not all(text.strip() for text in prompts):
-            raise InputError(
-                "prompt is empty: give the prompt that the pictures were drawn with, as pictures "
-                "of the same prompt are compared."
-            )
+            raise InputError(NO_PROMPT)
         seeds = _each(images, "seeds", seed or [None])
         drawn_by = fingerprint_of(model[0]) if model else ""
         frames = [frame for batch in images for frame in batch]

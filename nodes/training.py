@@ -131,6 +131,7 @@ def train_in_host(
         stack.callback(display.announce)
         stack.enter_context(RUNS.add(live))
         stack.enter_context(run)
+        stack.enter_context(frozen)  # Again, so that the run hears of errors in its sentences, too.
         trained = train_and_save(frozen, pictures, settings, display, destination, start, run)
         names = [word.name for word in trained.words]
         prompts = [f"embedding:{name}" for name in names]

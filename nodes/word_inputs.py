@@ -81,7 +81,7 @@ def _percent(name: str, default: float, tooltip: str) -> io.Input:
     )
 
 
-def fingerprint(file: str) -> str:
+def fingerprint(file: str | None) -> str:
     """Of the chosen file, so that one that changed under the same name is noticed."""
     return "" if file == CONNECTED else library.fingerprint(file)
 

@@ -19,6 +19,17 @@ def raise_if_cancelled() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def show_text(text: str, node_id: Any) -> None:
+    """Show a text on a node, which the page does without any script of ours.
+
+    Pages of earlier hosts take it for HTML, and later ones leave out what looks like a tag; it may
+    come from a file of anyone's. So no tag begins in it.
+    """
+    from server import PromptServer
+
+    PromptServer.instance.send_progress_text(text.replace("<", "\u2039"), node_id)
+
+
 def blocked(sentence: str) -> Any:
     """An output that keeps what is connected from running, and says why."""
     return comfy_execution.graph_utils.ExecutionBlocker(sentence)

@@ -89,11 +89,14 @@ def preview(file: str) -> bytes | None:
     return preview_picture(path, read_notes(path))
 
 
-def fingerprint(file: str) -> str:
+def fingerprint(file: str | None) -> str:
     """SHA-256 of a listed file's bytes, so that a changed file is noticed.
 
-    Of one that is too large for an embedding, its size and time of change.
+    Of one that is too large for an embedding, its size and time of change. Without a file, as one
+    that comes through a link is not known yet, what changes whenever any of them does.
     """
+    if file is None:
+        return hashlib.sha256(repr(listed()).encode(errors="replace")).hexdigest()
     path = find(file)
     status = path.stat()
     if status.st_size > LARGEST_READ:

@@ -43,7 +43,7 @@ from .weights import HostWeights, compute_dtype_of
 class HostModel:
     """A `trainer.model.FrozenModel` made of the host's loaded objects.
 
-    Use it as a context manager, inside `torch.inference_mode(False)`.
+    Use it as a context manager, inside `torch.inference_mode(False)`; it may be entered twice.
 
     Args:
         model: the host's ModelPatcher.

@@ -143,7 +143,8 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
 
     The given CLIP stays as it is; the result shares its weights, and stock text encoders
     further down the graph use it like any other. An encoder for which a word has no vectors
-    reads the prompt without it.
+    reads the prompt without it. Of words of one name, one given here counts before one that the
+    CLIP knows already.
 
     Raises:
         InputError: a word does not fit this CLIP's encoders.
@@ -155,19 +156,33 @@ def with_words(clip: Any, words: Sequence[Embedding]) -> Any:
         }
         for word in words
     }
-    tokenize = clip.tokenizer.tokenize_with_weights
-
-    def look_up(name: str, key: str) -> Placeholders | None:
-        return rows[name].get(key, Placeholders([])) if name in rows else None
-
-    def tokenize_with_weights(*args: Any, **kwargs: Any) -> Any:
-        with resolving(clip.tokenizer, look_up):
-            return tokenize(*args, **kwargs)
-
+    tokenizer, before = clip.tokenizer, clip.tokenizer.tokenize_with_weights
+    if isinstance(before, _Knowing):
+        tokenizer, rows = before.tokenizer, before.rows | rows
     clone = clip.clone()
-    clone.tokenizer = copy.copy(clip.tokenizer)
-    clone.tokenizer.tokenize_with_weights = tokenize_with_weights
+    clone.tokenizer = copy.copy(tokenizer)
+    clone.tokenizer.tokenize_with_weights = _Knowing(tokenizer, rows)
     return clone
+
+
+@dataclass(frozen=True)
+class _Knowing:
+    """The `tokenize_with_weights` of a tokenizer that finds words without their files.
+
+    Attributes:
+        tokenizer: the one that does not.
+        rows: name of a word -> encoder key -> its rows.
+    """
+
+    tokenizer: Any
+    rows: dict[str, dict[str, Placeholders]]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with resolving(self.tokenizer, self._look_up):
+            return self.tokenizer.tokenize_with_weights(*args, **kwargs)
+
+    def _look_up(self, name: str, key: str) -> Placeholders | None:
+        return self.rows[name].get(key, Placeholders([])) if name in self.rows else None
 
 
 def tokenize_without(clip: Any, prompt: str) -> Any:

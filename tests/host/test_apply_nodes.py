@@ -89,6 +89,19 @@ def test_several_words_in_one_prompt(host: Host, sd1: str) -> None:
     np.testing.assert_array_equal(ours, draw_stock(host, sd1, stock))
 
 
+def test_the_last_of_two_words_of_a_name_counts(host: Host, sd1: str) -> None:
+    """As with two steps of a run in a row: the CLIP of a node knows the word of that node."""
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    clip = loaded[1]
+    for text in ("green", "a castle"):
+        word = graph.add("TextualInversionFromText", clip=loaded[1], text=text, name="renewed")
+        clip = apply(graph, clip, word[0], "[name]")[1]
+    encoded = graph.add("CLIPTextEncode", clip=clip, text="a photo of embedding:renewed")
+    ours = draw(host, graph, loaded, encoded[0])
+    np.testing.assert_array_equal(ours, draw_stock(host, sd1, "a photo of a castle"))
+
+
 def test_each_word_of_several_has_its_own_strength(host: Host, sd1: str) -> None:
     """The same as the words moved that far beforehand, by blending them with empty tokens."""
     strengths = {"weak": 0.5, "strong": 1.5}

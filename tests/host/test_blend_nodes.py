@@ -119,6 +119,19 @@ def test_text_as_a_word_is_found_again_by_inspect(host: Host, sd1: str) -> None:
     assert load_file(host.embeddings / "blended.safetensors")["emb_params"].shape == (2, 768)
 
 
+def test_notes_of_a_file_are_no_html_to_the_page(host: Host) -> None:
+    """Pages of earlier hosts set the text of a node as HTML: a file must not run a script there."""
+    notes = {"by": "<img src=x onerror=alert(1)>", "<b>": "1 &lt; 2"}
+    save_file({"emb_params": torch.ones(1, 768)}, host.embeddings / "marked-up.safetensors", notes)
+    graph = Graph()
+    inspect = graph.add("TextualInversionInspect", embedding=load(graph, "marked-up"))
+    result = host.run(graph)
+    (shown,) = [text.text for text in result.texts if text.node_id == inspect.id]
+    assert "img src=x onerror=alert(1)" in shown
+    assert "<" not in shown
+    assert "by: <img src=x onerror=alert(1)>" in result[inspect]["text"][0]
+
+
 def test_inspect_without_and_with_another_models_clip(host: Host, sd1: str) -> None:
     save_file({"emb_params": torch.ones(1, 1024)}, host.embeddings / "wide.safetensors")
     graph = Graph()

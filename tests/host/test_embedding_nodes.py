@@ -236,7 +236,7 @@ def test_saving_twice_and_over_another_word(host: Host) -> None:
     assert (host.embeddings / "kept.safetensors").read_bytes() != before
     save("one", "as-a1111", format="a1111")
     assert (host.embeddings / "as-a1111.pt").is_file()
-    with pytest.raises(GraphFailedError, match="cannot be the name"):
+    with pytest.raises(InvalidGraphError, match="cannot be the name"):
         save("one", "../outside")
     assert not list(host.embeddings.parent.glob("outside*"))
 
@@ -259,6 +259,21 @@ def test_a_prompt_without_the_word_is_refused(host: Host, sd1: str) -> None:
     sample(graph, loaded[0], loaded[1], loaded[2], text=word[0])
     with pytest.raises(GraphFailedError, match="does not contain the word"):
         host.run(graph)
+
+
+def test_a_name_that_cannot_be_saved_is_refused_at_once(host: Host) -> None:
+    """And not once the word that is to be saved has been trained; one behind a link is then."""
+    for linked in (False, True):
+        graph = Graph()
+        word = graph.add("TextualInversionLoad", file=put(host, "to-be-saved", 14))
+        name = graph.add("PrimitiveString", value="my word")[0] if linked else "my word"
+        graph.add(
+            "TextualInversionSave",
+            embedding=word[0], name=name, format="safetensors", overwrite=False,
+        )  # fmt: skip
+        refusal = GraphFailedError if linked else InvalidGraphError
+        with pytest.raises(refusal, match="“my word” cannot be the name of an embedding"):
+            host.run(graph)
 
 
 def test_only_the_embeddings_folder_can_be_read(host: Host) -> None:

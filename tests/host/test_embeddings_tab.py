@@ -96,3 +96,18 @@ def test_a_drop_into_a_prompt_that_cannot_work_says_why(
     assert prompt.input_value() == before
     page.locator(".ti-card[title='shelf-2.safetensors']").drag_to(prompt)
     assert "embedding:shelf-2" in prompt.input_value()
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["secure", "over plain HTTP"])
+def test_how_a_prompt_names_a_word_is_copied(host: Host, comfy: ComfyPage, secure: bool) -> None:
+    """Also from another computer in the network, where browsers have no clipboard for a page."""
+    open_tab(comfy, "classic")
+    page = comfy.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not secure:
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.locator(".ti-card[title='shelf-2.safetensors']").get_by_role("button", name="Copy").click()
+    search = page.locator(".ti-search")
+    search.fill("")
+    search.press("Control+v")
+    assert search.input_value() == "embedding:shelf-2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from support.paths import template
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
 from support.browser import IN_A_BROWSER, TRAIN, read_workflow
+from textual_inversion.trainer.settings import Settings
 
 if TYPE_CHECKING:
     from support.browser import ComfyPage
@@ -155,6 +157,98 @@ def test_the_panel_shows_the_run_of_a_word_that_was_learned_before(
     comfy.wait_for_title(f"finished after 4 steps; saved as {other}")
     assert shown_run(comfy) == f"{other}_00001"
     assert comfy.page.locator(".ti-stills .ti-picture").count() == 2
+
+
+def test_showing_a_run_is_no_change_of_the_graph(
+    page_host: Host, comfy: ComfyPage, name: str
+) -> None:
+    """It would take away what can be done again, and come back whenever it is undone."""
+    page = comfy.page
+    comfy.load(training_alone(1))
+    comfy.set_widgets(TRAIN, {"name": name})
+    given, place, moved = page.evaluate(
+        """() => {
+            const { changeTracker } = window.app.extensionManager.workflow.activeWorkflow;
+            const note = () => (changeTracker.captureCanvasState ?? changeTracker.checkState)
+                .call(changeTracker);
+            const { pos, widgets } = trainNode(), [place] = pos;
+            note();
+            pos[0] += 10;
+            note();
+            const given = widgets.map(({ name, value }) => [name, value]);
+            return [Object.fromEntries(given), place, pos[0]];
+        }"""
+    )
+    # As if it had been run now.
+    folder = runs(page_host) / f"{name}_00001"
+    folder.mkdir(parents=True)
+    known = {field.name for field in fields(Settings)}
+    settings = Settings(**{name: value for name, value in given.items() if name in known})
+    (folder / "settings.json").write_text(json.dumps({"settings": asdict(settings)}))
+    (folder / "status.json").write_text('{"status": "finished", "step": 40, "steps": 40}')
+    for keys, at in (("Control+z", place), ("Control+y", moved), ("Control+z", place)):
+        page.keyboard.press(keys)
+        page.wait_for_function("at => trainNode()?.pos[0] === at", arg=at, timeout=20_000)
+        comfy.wait_for_title("finished")
+        # After a click, the page compares the graph with what it was.
+        page.mouse.click(1400, 880)
+        page.wait_for_timeout(300)
+
+
+def test_a_wire_to_an_advanced_input_ends_there(comfy: ComfyPage) -> None:
+    """Also where its group is folded, as in each graph that is opened."""
+    comfy.setting("Comfy.VueNodes.Enabled", False)
+    comfy.leave_only(TRAIN)
+    comfy.page.evaluate(
+        """() => {
+            const number = window.LiteGraph.createNode("PrimitiveInt"), train = trainNode();
+            window.app.rootGraph.add(number);
+            number.connect(0, train, train.inputs.findIndex(({ name }) => name === "steps"));
+        }"""
+    )
+    heights = []
+    for _ in range(3):
+        comfy.load(comfy.page.evaluate("window.app.rootGraph.serialize()"))
+        comfy.look_at(TRAIN)
+        comfy.page.wait_for_timeout(500)  # until it is drawn
+        of_model, of_steps, of_panel, height = comfy.page.evaluate(
+            """() => {
+                const node = trainNode();
+                const slot = (wanted) => node.inputs.findIndex(({ name }) => name === wanted);
+                const [model, steps] = ["model", "steps"].map((name) => slot(name));
+                const panel = node.widgets.find(({ name }) => name === "training");
+                return [node.getInputPos(model)[1], node.getInputPos(steps)[1],
+                    node.pos[1] + panel.y, node.size[1]];
+            }"""
+        )
+        assert of_model + 100 < of_steps < of_panel
+        heights.append(height)
+    assert heights[1] == heights[2], "it grows each time"
+
+
+def test_nothing_is_asked_for_copies_that_are_in_no_graph(
+    page_host: Host, comfy: ComfyPage, name: str
+) -> None:
+    """The page makes a node for each that is copied into the clipboard, and forgets it."""
+    page = comfy.page
+    (runs(page_host) / f"{name}_00001").mkdir(parents=True)
+    comfy.load(training_alone(1))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/textual_")[2]))
+    page.evaluate(
+        """() => {
+            for (const type of ["TextualInversionRate", "TextualInversionChoose"])
+                window.app.rootGraph.add(window.LiteGraph.createNode(type));
+        }"""
+    )
+    page.wait_for_timeout(1000)
+    asked.clear()
+    page.evaluate("() => { for (const node of [...window.app.rootGraph.nodes]) node.clone(); }")
+    page.wait_for_timeout(1000)
+    assert not any(asked)
+    comfy.load(page.evaluate("window.app.rootGraph.serialize()"))
+    page.wait_for_timeout(1000)
+    assert asked.count("inversion/run/alike") == 1
 
 
 @pytest.mark.parametrize("design", ["classic", "vue"])

@@ -142,9 +142,14 @@ def test_each_picture_has_its_prompt(host: Host) -> None:
     with pytest.raises(GraphFailedError, match="there are 2 pictures but 3 prompts"):
         host.run(graph)
     graph = Graph()
-    add_coloured(graph, 0, name="prompts", prompt=" ")
+    empty = graph.add("PrimitiveString", value=" ")
+    add_coloured(graph, 0, name="prompts", prompt=empty[0])
     with pytest.raises(GraphFailedError, match="prompt is empty"):
         host.run(graph)
+    graph = Graph()
+    add_coloured(graph, 0, name="prompts", prompt=" ")
+    with pytest.raises(InvalidGraphError, match="prompt is empty"):
+        host.run(graph)  # before a picture is drawn that would be lost
     assert len(listed(host, "prompts")["ratings"]) == 3
 
 

@@ -154,6 +154,46 @@ def test_pictures_are_rated_with_mouse_and_keys_and_kept(
     assert page.evaluate("window.app.rootGraph.nodes.length") == 1
 
 
+@pytest.mark.parametrize("place", ["panel", "button", "thumbnail"])
+def test_what_is_taken_back_in_the_panel_stays_in_the_graph(
+    page_host: Host, comfy: ComfyPage, place: str, name: str
+) -> None:
+    """The page listens for Ctrl+Z before anything in it can; it still saves with Ctrl+S."""
+    page = comfy.page
+    add_waiting(page_host, name, 3)
+    open_nodes(comfy, "classic", name)
+    panel = page.locator(".ti-rating")
+    wait_for_tally(comfy, "0 of 12 pairs; 3 pictures wait")
+    page.evaluate(
+        """() => {
+            const { changeTracker } = window.app.extensionManager.workflow.activeWorkflow;
+            const note = () => (changeTracker.captureCanvasState ?? changeTracker.checkState)
+                .call(changeTracker);
+            note();
+            window.moved = window.app.rootGraph.nodes[0];
+            window.moved.pos[0] += 10;
+            note();
+        }"""
+    )
+    panel.get_by_role("button", name="Like", exact=True).click()
+    wait_for_tally(comfy, "0 of 12 pairs; 2 pictures wait")
+    if place == "panel":
+        panel.focus()
+    elif place == "thumbnail":
+        panel.locator(".ti-thumbnail").focus()
+    page.keyboard.press("Control+z")
+    wait_for_tally(comfy, "0 of 12 pairs; 3 pictures wait")
+    page.wait_for_timeout(500)  # An undo loads the graph anew, with other nodes.
+    assert page.evaluate("window.moved === window.app.rootGraph.nodes[0]")
+    page.evaluate(
+        """window.addEventListener("keydown", (event) => {
+            window.taken = event.key === "s" && event.defaultPrevented;
+        })"""
+    )
+    page.keyboard.press("Control+s")
+    assert page.evaluate("window.taken"), "the browser would save the page as a file"
+
+
 @pytest.mark.parametrize("design", ["classic", "vue"])
 def test_a_refused_rating_is_taken_back_with_a_sentence(
     page_host: Host, comfy: ComfyPage, design: str, name: str

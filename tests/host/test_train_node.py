@@ -318,6 +318,25 @@ def test_patched_models_clip_skip_and_long_captions(host: Host, sd1: str, names:
     assert load_file(host.embeddings / "patched.safetensors")["emb_params"].isfinite().all()
 
 
+def test_a_run_says_in_a_sentence_why_it_failed(host: Host, sd1: str, names: list[str]) -> None:
+    """On its panel, too: the same that the node says, not what PyTorch says."""
+    path = host.server.base / "models" / "hypernetworks" / "hypernetwork.pt"
+    path.parent.mkdir(exist_ok=True)
+    layer = {"linear.0.weight": torch.eye(768), "linear.0.bias": torch.zeros(768)}
+    torch.save({768: (layer, layer)}, path)
+    graph = Graph()
+    loaded = checkpoint(graph, sd1)
+    patched = graph.add(
+        "HypernetworkLoader", model=loaded[0], hypernetwork_name=path.name, strength=0.5
+    )
+    train(graph, loaded, batch(graph, names[:1]), name="badly-patched", model=patched[0])
+    with pytest.raises(GraphFailedError, match="A patch on this model"):
+        host.run(graph)
+    run = host.get("/textual_inversion/run?id=badly-patched_00001")
+    assert run["status"] == "interrupted"
+    assert run["message"].startswith("A patch on this model (FreeU V2, a hypernetwork or similar)")
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

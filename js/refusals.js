@@ -24,6 +24,7 @@ export function refusedBefore(errors) {
 /** A node has failed. */
 export function failed({ detail }) {
   const node = ours(detail.node_id);
+  if (node && node.comfyClass !== detail.node_type) return; // of another graph
   // What ends a run is told by the run.
   if (!node || panelOf(node)?.run?.status === "running") return;
   const sentence = failureOf(detail);

@@ -1,6 +1,6 @@
 /** The live view in the nodes that train: which node shows which run. */
 
-import { addElement, after, app, ask, isLinked, post, url, watcher } from "./host.js";
+import { addElement, after, app, ask, isLinked, nodeOf, post, url, watcher } from "./host.js";
 import { Panel } from "./panel.js";
 import { emptyRun } from "./runs.js";
 
@@ -16,7 +16,7 @@ export const panelOf = (node) => panels.get(node);
 /** Whether a run is that of a node: the same graph, and the same place in it. */
 function owns(node, owner) {
   const sameGraph = !owner.workflow || owner.workflow === String(app.rootGraph?.id ?? "");
-  return sameGraph && owner.node?.split(":").pop() === String(node.id);
+  return sameGraph && nodeOf(owner.node) === node;
 }
 
 /** Show a run in a node from now on. */

@@ -21,6 +21,8 @@ _POSIX = os.name == "posix"
 _MOMENT, _LONG = 0.0 if _POSIX else 1.0, 60.0
 """Seconds without a change after which a temporary file that nobody has locked is one whose process
 was killed: Windows renames only what is closed, and some file systems know no locks at all."""
+_WAITS = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Seconds between tries to replace a file on Windows."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -67,7 +69,7 @@ def write_all_whole(
             if not _POSIX:
                 opened.close()  # What is open cannot be renamed there.
             for path, temporary in temporaries.items():
-                temporary.replace(path)
+                _rename(temporary, path)
         for path in instead_of:
             path.unlink()
         for folder in folders:
@@ -173,6 +175,16 @@ def _remove_if_abandoned(path: Path) -> None:
             path.unlink()  # While it is ours: who has just made it sees that, see `_locked`.
             return
     path.unlink()
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Windows refuses for as long as anybody reads what is there: a page, or a virus scanner."""
+    for seconds in () if _POSIX else _WAITS:
+        with contextlib.suppress(PermissionError):
+            temporary.replace(path)
+            return
+        time.sleep(seconds)
+    temporary.replace(path)
 
 
 def _temporary(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -85,6 +86,31 @@ def test_the_sentence_is_not_hidden_by_what_cannot_be_cleaned_up(tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"“word\.pt” cannot be written"):
         write_whole(tmp_path / "file" / "word.pt", b"")
+
+
+@pytest.mark.parametrize("tries", [3, 99])
+def test_windows_waits_for_those_who_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """It replaces no file that somebody has open; here it seems so for a number of tries."""
+    path, refused, replace = tmp_path / "status.json", iter(range(tries)), Path.replace
+    path.write_bytes(b"old")
+
+    def refusing(self: Path, target: Path) -> Path:
+        if next(refused, None) is not None:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(whole_files, "_POSIX", False)
+    monkeypatch.setattr(Path, "replace", refusing)
+    if tries == 99:
+        with pytest.raises(InputError, match=r"cannot be written \(Access is denied\)"):
+            write_whole(path, b"new")
+    else:
+        write_whole(path, b"new")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [
+        ("status.json", b"old" if tries == 99 else b"new")
+    ]
 
 
 @contextmanager

@@ -239,6 +239,14 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def as_text(text: str) -> str:
+    """A text with “?” for what is no letter: half an emoji, or what other encodings leave in names.
+
+    Neither a file in UTF-8 nor a tokenizer takes it otherwise.
+    """
+    return text.encode(errors="replace").decode()
+
+
 def read_templates(path: Path) -> str:
     """The templates of a text file, or of all text files of a folder, such as A1111's.
 

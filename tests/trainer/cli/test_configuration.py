@@ -123,6 +123,18 @@ def test_options_in_a_file_and_from_it(options: list[str], tmp_path: Path, capsy
     assert settings["init_words"] == 'a "red" disk\\'
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text(options: list[str], tmp_path: Path, capsys) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.toml"))
+    assert run("train", *options, "--write-config", str(path)) == 0
+    assert read_toml(path)["name"] == "my-toy"
+    other = tmp_path / "run.toml"
+    pictures = os.fsdecode(b"caf\xe9")
+    assert run("train", *options, "--images", pictures, "--write-config", str(other)) == 2
+    assert "“caf?” is not UTF-8, as all of a TOML file has to be" in capsys.readouterr().err
+    assert not other.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -40,11 +40,12 @@ def add_configuration(parser: CommandParser) -> None:
     )
 
 
-def with_configuration(given: Sequence[str]) -> list[str]:
+def with_configuration(given: Sequence[str], command: CommandParser) -> list[str]:
     """The arguments with those of the file that `--config-file` names put before them.
 
     Args:
         given: arguments, with `--config-file` among them.
+        command: the parser of the command in them.
 
     Raises:
         InputError: the file cannot be read, or holds what no option takes.
@@ -53,8 +54,19 @@ def with_configuration(given: Sequence[str]) -> list[str]:
     finder.add_argument(CONFIG_FILE, type=Path, required=True)
     known, _ = finder.parse_known_args(given)
     place = next((i for i, one in enumerate(given) if not one.startswith("-")), 0)
-    options = [one for item in read_toml(known.config_file).items() for one in _as_option(*item)]
+    options = [
+        one
+        for key, value in read_toml(known.config_file).items()
+        for one in _as_option(key, value)
+        if not (value is False and _is_switch(key, command))
+    ]
     return [*given[: place + 1], *options, *given[place + 1 :]]
+
+
+def _is_switch(key: str, command: CommandParser) -> bool:
+    """Whether an option can only be turned on, so that false says what is usual."""
+    name = key.replace("_", "-")
+    return command.takes(f"--{name}") and not command.takes(f"--no-{name}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -123,6 +123,16 @@ def test_options_in_a_file_and_from_it(options: list[str], tmp_path: Path, capsy
     assert settings["init_words"] == 'a "red" disk\\'
 
 
+def test_a_switch_may_be_off_in_a_file(options: list[str], tmp_path: Path, capsys) -> None:
+    path = tmp_path / "run.toml"
+    switches = ("offload", "overwrite", "dry_run", "quiet", "verbose")
+    path.write_text("".join(f"{name} = false\n" for name in (*switches, "flip")))
+    for code in (0, 2):  # which does not replace the file
+        assert run("train", *options, "--config-file", str(path)) == code
+    assert "add --overwrite" in capsys.readouterr().err
+    assert run("train", *options, "--config-file", str(path), "--overwrite") == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
 def test_names_that_are_no_text(options: list[str], tmp_path: Path, capsys) -> None:
     path = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.toml"))
@@ -141,6 +151,7 @@ def test_names_that_are_no_text(options: list[str], tmp_path: Path, capsys) -> N
         ("steps = ", "run.toml” cannot be read"),
         ("[section]\nsteps = 5", "section in the configuration is not a text, a number"),
         ("step = 5", "unrecognized arguments: --step=5"),
+        ("steady = false", "unrecognized arguments: --no-steady"),
         ("steps = 'many'", "invalid int value: 'many'"),
     ],
 )

@@ -87,7 +87,7 @@ class KnownModel:
     """A model that `--model` finds by its name.
 
     Attributes:
-        load: gives a `DiffusersModel`, on the CPU.
+        load: gives a `DiffusersModel`, on the CPU or on the `device` that it is given.
         resolution: for which it was made.
     """
 

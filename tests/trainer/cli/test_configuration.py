@@ -60,6 +60,14 @@ def test_the_tiny_model_is_found_by_its_name(options: list[str], tmp_path: Path,
     assert "near " in capsys.readouterr().out
 
 
+def test_the_tiny_model_goes_to_the_device_that_is_asked_for(options: list[str], capsys) -> None:
+    assert run("train", *options, "--device", "nope", "--dry-run") == 2
+    assert "The device “nope” is not available: leave --device out" in capsys.readouterr().err
+    assert run("train", *options, "--device", "cpu", "--dry-run") == 0
+    # Any machine has this one, though it only knows shapes.
+    assert MODELS["tiny-demo"].load(device=torch.device("meta")).device.type == "meta"
+
+
 def test_the_command_that_made_a_word_makes_it_again(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ..trainer.cli.commands import DEFAULT, Command, CommandParser, KnownModel
 
@@ -29,10 +30,10 @@ def describe_demo(parser: CommandParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Seed for all random choices.")
 
 
-def _tiny_model() -> object:
+def _tiny_model(**place: Any) -> object:
     from .story import tiny_model
 
-    return tiny_model()
+    return tiny_model(**place)
 
 
 DEMO = Command(

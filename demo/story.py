@@ -26,6 +26,8 @@ from .model import GUIDANCE, LATENT_CHANNELS, LATENT_SIZE, load_model
 from .sampling import STEPS
 from .world import PIXELS
 
+CPU = torch.device("cpu")
+
 CONTEXTS = 20
 SHOWN = 5
 LABEL, MARGIN, GAP = 20, 16, 4
@@ -56,8 +58,8 @@ class Lesson:
         return "\n".join("{:<14}{:>16}{:>12}{:>8}".format(*row) for row in rows)
 
 
-def tiny_model() -> DiffusersModel:
-    """The tiny model behind the trainer's seam.
+def tiny_model(device: torch.device = CPU) -> DiffusersModel:
+    """The tiny model behind the trainer's seam, on a device.
 
     Raises:
         InputError: diffusers is not installed.
@@ -68,6 +70,8 @@ def tiny_model() -> DiffusersModel:
         raise InputError(
             f'The demo needs {error.name}: pip install "textual-inversion[demo]".'
         ) from error
+    for part in (parts.unet, parts.vae, parts.text_encoder):
+        part.to(device)
     return DiffusersModel(
         parts.unet, parts.vae, [parts.text_encoder], [parts.tokenizer], parts.scheduler,
         name="tiny-demo", guidance=GUIDANCE,

@@ -45,6 +45,16 @@ def split_at_word(prompt: str, token_ids: Callable[[str], list[int]]) -> list[li
     return groups[:-1]
 
 
+HEAVIEST = 1e7
+"""The largest weight: float32 has seven digits, so beside a larger one the others are lost.
+"""
+
+DEEPEST = 100
+"""Brackets in brackets of a prompt; ComfyUI itself fails at about ten times as many."""
+
+SHOWN = 40
+"""Letters of a prompt that a sentence shows."""
+
 WeightedGroup = tuple[list[int] | None, float]
 """Tokens that stand together, or the place of the word, and how much they count."""
 
@@ -63,16 +73,33 @@ def weighted_texts(prompt: str) -> list[tuple[str, float]]:
 
     `(text)` counts 1.1 times as much, `(text:1.3)` 1.3 times; brackets in brackets multiply, a
     number stands for itself. Behind a backslash a bracket is one; square ones mean nothing.
+
+    Raises:
+        InputError: a weight that ComfyUI reads too, but that leaves no picture: not a number, or
+            beyond `HEAVIEST`; or brackets deeper than `DEEPEST`.
     """
     hidden = prompt.replace("\\)", "\0\1").replace("\\(", "\0\2")
-    return [
+    found = [
         (text.replace("\0\1", ")").replace("\0\2", "("), weight)
-        for text, weight in _weighted(hidden, 1.0)
+        for text, weight in _weighted(hidden, 1.0, 0)
         if text
     ]
+    for text, weight in found:
+        if not abs(weight) <= HEAVIEST:
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
+            raise InputError(
+                f"In a prompt, “{shown}” has a weight of {weight:g}: write a number such as 1.2, "
+                "or \\( and \\) where brackets are part of the text."
+            )
+    return found
 
 
-def _weighted(text: str, weight: float) -> list[tuple[str, float]]:
+def _weighted(text: str, weight: float, nested: int) -> list[tuple[str, float]]:
+    if nested > DEEPEST:
+        raise InputError(
+            f"A prompt has brackets in brackets, more than {DEEPEST} deep: use fewer, or write "
+            "\\( and \\) where they are part of the text."
+        )
     parts, start, depth = [], 0, 0
     for at, letter in enumerate(text):
         if letter == "(":
@@ -86,10 +113,10 @@ def _weighted(text: str, weight: float) -> list[tuple[str, float]]:
                 parts.append(text[start : at + 1])
                 start = at + 1
     parts.append(text[start:])
-    return [found for part in parts for found in _weighted_part(part, weight)]
+    return [found for part in parts for found in _weighted_part(part, weight, nested)]
 
 
-def _weighted_part(part: str, weight: float) -> list[tuple[str, float]]:
+def _weighted_part(part: str, weight: float, nested: int) -> list[tuple[str, float]]:
     if len(part) < 2 or part[0] != "(" or part[-1] != ")":
         return [(part, weight)]
     inside, weight = part[1:-1], 1.1 * weight
@@ -97,7 +124,7 @@ def _weighted_part(part: str, weight: float) -> list[tuple[str, float]]:
     if text:
         with suppress(ValueError):
             weight, inside = float(number), text
-    return _weighted(inside, weight)
+    return _weighted(inside, weight, nested + 1)
 
 
 FILEWORDS = "[filewords]"
@@ -210,6 +237,14 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise InputError(f"The text of “{path.name}” is in an unknown encoding: save it as UTF-8.")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def as_text(text: str) -> str:
+    """A text with “?” for what is no letter: half an emoji, or what other encodings leave in names.
+
+    Neither a file in UTF-8 nor a tokenizer takes it otherwise.
+    """
+    return text.encode(errors="replace").decode()
 
 
 def read_templates(path: Path) -> str:

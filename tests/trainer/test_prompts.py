@@ -14,6 +14,7 @@ from textual_inversion.trainer.diffusers_model.clip_tokens import (
     chunk_weights,
     place_vectors,
 )
+from textual_inversion.trainer.errors import InputError
 from textual_inversion.trainer.prompts import split_at_word, weighted_texts, with_placeholder
 
 CLIP = ChunkFormat(start=1000, end=1001, pad=1002, length=77)
@@ -89,6 +90,32 @@ def test_brackets_are_weights(prompt: str, expected: list[tuple[str, float]]) ->
     found = weighted_texts(prompt)
     assert [text for text, _ in found] == [text for text, _ in expected]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("my (gran: Nan)", "“gran” has a weight of nan: write a number such as 1.2"),
+        ("(a cat:1e400)", "“a cat” has a weight of inf"),
+        ("(a (big) cat:-1e39)", "“a ” has a weight of -1e+39"),
+        (f"({'red ' * 30}:inf)", f"“{'red ' * 10} …” has a weight of inf"),
+        ("(" * 3000 + "a" + ")" * 3000, "brackets in brackets, more than 100 deep: use fewer"),
+    ],
+)
+def test_weights_of_which_nothing_is_learned_are_refused(prompt: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        weighted_texts(prompt)
+    assert sentence in str(refused.value)
+
+
+def test_unusual_weights_are_read_as_the_host_reads_them() -> None:
+    assert weighted_texts("(a cat:1e6)") == [("a cat", 1e6)]
+    assert weighted_texts(r"my \(gran: Nan\)") == [("my (gran: Nan)", 1.0)]
+    # Nothing has the outer one.
+    assert weighted_texts("((a cat:1.2):nan)") == [("a cat", 1.2)]
+    ((text, weight),) = weighted_texts("(" * 100 + "a" + ")" * 100)
+    assert (text, weight) == ("a", pytest.approx(1.1**100))
+    assert weighted_texts("(" * 3000) == [("(" * 3000, 1.0)]
 
 
 def test_weights_lie_where_their_tokens_do() -> None:

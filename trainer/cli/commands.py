@@ -87,7 +87,7 @@ class KnownModel:
     """A model that `--model` finds by its name.
 
     Attributes:
-        load: gives a `DiffusersModel`, on the CPU.
+        load: gives a `DiffusersModel`, on the CPU or on the `device` that it is given.
         resolution: for which it was made.
     """
 
@@ -99,18 +99,27 @@ Models = Mapping[str, KnownModel]
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Shows rarely used options only where all are asked for."""
+    """Shows rarely used options only where all are asked for.
+
+    Attributes:
+        asked: the parser of the command that is asked for, in that of the whole command line.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
         self._rare: list[argparse.Action] = []
         self._titled: dict[str, Any] = {}
+        self.asked: CommandParser | None = None
 
     def titled(self, title: str) -> Any:
         """The group of options under a title; made when it is first asked for."""
         if title not in self._titled:
             self._titled[title] = self.add_argument_group(title)
         return self._titled[title]
+
+    def takes(self, option: str) -> bool:
+        """Whether it has an option, such as `--overwrite`."""
+        return option in self._option_string_actions
 
     def rarely(self, action: argparse.Action) -> None:
         """Leave an option out of the short help."""

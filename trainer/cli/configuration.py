@@ -13,6 +13,7 @@ from ..embeddings.embedding import Embedding
 from ..embeddings.provenance import expression_of
 from ..errors import InputError, reason_of
 from ..files.whole_files import write_whole
+from ..prompts import as_text
 from ..settings import NegativeSettings, RatingSettings, Settings, described_fields
 from .commands import CONFIG_FILE, WRITE_CONFIG, CommandParser
 
@@ -39,11 +40,12 @@ def add_configuration(parser: CommandParser) -> None:
     )
 
 
-def with_configuration(given: Sequence[str]) -> list[str]:
+def with_configuration(given: Sequence[str], command: CommandParser) -> list[str]:
     """The arguments with those of the file that `--config-file` names put before them.
 
     Args:
         given: arguments, with `--config-file` among them.
+        command: the parser of the command in them.
 
     Raises:
         InputError: the file cannot be read, or holds what no option takes.
@@ -52,8 +54,19 @@ def with_configuration(given: Sequence[str]) -> list[str]:
     finder.add_argument(CONFIG_FILE, type=Path, required=True)
     known, _ = finder.parse_known_args(given)
     place = next((i for i, one in enumerate(given) if not one.startswith("-")), 0)
-    options = [one for item in read_toml(known.config_file).items() for one in _as_option(*item)]
+    options = [
+        one
+        for key, value in read_toml(known.config_file).items()
+        for one in _as_option(key, value)
+        if not (value is False and _is_switch(key, command))
+    ]
     return [*given[: place + 1], *options, *given[place + 1 :]]
+
+
+def _is_switch(key: str, command: CommandParser) -> bool:
+    """Whether an option can only be turned on, so that false says what is usual."""
+    name = key.replace("_", "-")
+    return command.takes(f"--{name}") and not command.takes(f"--no-{name}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -93,7 +106,7 @@ def write_configuration(options: argparse.Namespace, parser: CommandParser) -> N
     """Write the options that differ from what is usual into the file that they name.
 
     Raises:
-        InputError: the file exists or cannot be written.
+        InputError: the file exists or cannot be written, or an option is not UTF-8.
     """
     path: Path = options.write_config
     if path.exists() and not options.overwrite:
@@ -105,7 +118,7 @@ def write_configuration(options: argparse.Namespace, parser: CommandParser) -> N
         for value in [getattr(options, action.dest, action.default)]
         if value != action.default and value is not None
     ]
-    head = f"# textual-inversion {options.given[0]} {CONFIG_FILE} {path.name}\n"
+    head = f"# textual-inversion {options.given[0]} {CONFIG_FILE} {as_text(path.name)}\n"
     write_whole(path, f"{head}{chr(10).join(lines)}\n".encode())
     print(path)
 
@@ -113,8 +126,13 @@ def write_configuration(options: argparse.Namespace, parser: CommandParser) -> N
 def _as_toml(value: object) -> str:
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
+    text = str(value)
+    if as_text(text) != text:
+        raise InputError(
+            f"“{as_text(text)}” is not UTF-8, as all of a TOML file has to be: rename it."
+        )
     # A basic string of TOML is one of JSON, but for DEL, which TOML wants escaped too.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def command_of(word: Embedding) -> str:

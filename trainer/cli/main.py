@@ -96,10 +96,10 @@ def _explained(error: RuntimeError) -> str | None:
 def _options(given: Sequence[str], commands: Sequence[Command], models: Models) -> Any:
     parser = parser_of(given, commands)
     parser.set_defaults(models=models, commands=commands, given=given)
-    if any(one.partition("=")[0] == CONFIG_FILE for one in given):
+    if parser.asked and any(one.partition("=")[0] == CONFIG_FILE for one in given):
         from .configuration import with_configuration
 
-        given = with_configuration(given)
+        given = with_configuration(given, parser.asked)
     return parser.parse_args(given)
 
 
@@ -125,4 +125,5 @@ def parser_of(given: Sequence[str], commands: Sequence[Command]) -> CommandParse
         if command.name == asked:
             command.fill(one)
             one.add_common()
+            parser.asked = one
     return parser

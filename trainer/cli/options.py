@@ -231,7 +231,9 @@ def load_model(options: argparse.Namespace, settings: Settings) -> DiffusersMode
     """The model that the options name, on the device that they name."""
     known = known_model(options)
     if known is not None:
-        model: DiffusersModel = known.load()
+        # So small that it is on the CPU unless asked for elsewhere.
+        place = {"device": device_of(options.device)} if options.device is not None else {}
+        model: DiffusersModel = known.load(**place)
         return model
     device = device_of(options.device)
     dtype = DTYPES[options.dtype] if options.dtype else _best_dtype(device)

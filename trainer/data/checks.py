@@ -62,7 +62,8 @@ def checks(
         sentences, each of which says what is unusual and what can be done.
 
     Raises:
-        InputError: a picture that is none, as the run itself would.
+        InputError: a picture that is none, or a prompt with an impossible weight, as the run itself
+            would.
     """
     count = start.num_vectors if start else settings.num_vectors
     return [

@@ -220,7 +220,12 @@ def _unreadable(path: Path, reason: str) -> InputError:
 
 
 def _in_eight_bits(picture: Image.Image, file_format: str | None) -> Image.Image:
-    """Deep pictures of one channel with their brightness; `convert` would cut it off."""
+    """Deep pictures of one channel with their brightness; `convert` would cut it off.
+
+    Those in Lab in RGB, as Pillow converts them to nothing else.
+    """
+    if picture.mode == "LAB":
+        return picture.convert("RGB")
     if picture.mode != "F" and not picture.mode.startswith("I"):
         return picture
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..embeddings.names import folded
 from ..errors import InputError
-from ..prompts import read_text
+from ..prompts import as_text, read_text
 from ..settings import Settings
 from .captions import words_of_file_name
 from .decoding import read_masked, read_pixels, suffixes
@@ -86,7 +86,7 @@ def read_folder(
             pixels, where = read_pixels(path, settings, room), None
         else:
             pixels, where = read_masked(path, mask, settings, room)
-        pictures.append(Picture(pixels, caption, where, _as_text(path.name)))
+        pictures.append(Picture(pixels, caption, where, as_text(path.name)))
     return FolderContents(pictures, found.notes)
 
 
@@ -190,12 +190,7 @@ def _caption(picture: Path, text: Path | None, captions: str) -> str | None:
             raise InputError(
                 f"The caption “{text.name}” cannot be read ({error.strerror})."
             ) from error
-    return words_of_file_name(_as_text(picture.stem)) if captions == "names" else None
-
-
-def _as_text(name: str) -> str:
-    """The name of a file, with “?” for what is no text: archives leave other encodings behind."""
-    return name.encode(errors="replace").decode()
+    return words_of_file_name(as_text(picture.stem)) if captions == "names" else None
 
 
 def _list(names: Sequence[str]) -> str:

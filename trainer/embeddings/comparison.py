@@ -73,7 +73,8 @@ def compare(first: Embedding, second: Embedding) -> Comparison:
         )
     reports = []
     for key in shared:
-        ours, theirs = first.vectors[key], second.vectors[key]
+        # In float64, because the squares of large values are beyond float32.
+        ours, theirs = first.vectors[key].double(), second.vectors[key].double()
         alike = F.normalize(ours, dim=1) @ F.normalize(theirs, dim=1).T
         mean = F.cosine_similarity(ours.mean(0), theirs.mean(0), dim=0)
         lengths = float(ours.norm(dim=1).mean()), float(theirs.norm(dim=1).mean())

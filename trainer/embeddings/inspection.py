@@ -186,8 +186,9 @@ def _fitting(key: str, width: int, encoders: Sequence[TextEncoder]) -> TextEncod
 
 @torch.no_grad()
 def _inspect_rows(key: str, rows: Tensor, encoder: TextEncoder | None) -> EncoderReport:
-    lengths = rows.norm(dim=1).tolist()
-    units = F.normalize(rows, dim=1)
+    # In float64, because the squares of large values are beyond float32.
+    lengths = rows.double().norm(dim=1).tolist()
+    units = F.normalize(rows.double(), dim=1).float()
     alike = (units @ units.T).tolist()
     if encoder is None:
         plain = [Row(*one) for one in zip(lengths, repeat(()), alike, strict=False)]

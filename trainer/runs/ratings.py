@@ -28,6 +28,7 @@ from ..data.pictures import Picture, as_unlike
 from ..errors import InputError
 from ..files.thumbnails import in_bytes, png
 from ..files.whole_files import make_folder, write_whole
+from ..prompts import as_text
 from ..settings import Settings
 
 WAITING, LIKED, DISLIKED, SKIPPED = "", "liked", "disliked", "skipped"
@@ -135,7 +136,8 @@ class RatingFolder:
         if not isinstance(said, dict) or not picture.is_file():
             return None
         seed = said.get("seed")
-        texts = {name: str(said.get(name, "")) for name in ("prompt", "model", "rating", "date")}
+        names = ("prompt", "model", "rating", "date")
+        texts = {name: as_text(str(said.get(name, ""))) for name in names}
         if texts["rating"] not in RATINGS:
             return None
         return Rating(key=key, seed=seed if isinstance(seed, int) else None, **texts)

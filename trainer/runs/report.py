@@ -74,15 +74,25 @@ class RunReport:
         if self._progress is None:
             return []
         step, estimate = self._progress.step, self._progress.estimate
-        sentences = [f"After {step} steps: {estimate}, {estimate.numbers}."]
-        return [*sentences, *filter(None, [self.limit])]
+        return [f"After {step} steps: {estimate}, {estimate.numbers}.", *self.ending]
 
     @property
-    def limit(self) -> str:
-        """That the limit of steps has ended the run, if it has."""
-        if self._progress is None or not self._progress.cut_off:
-            return ""
-        return "The limit of steps was reached first: run again with more steps to continue."
+    def ending(self) -> list[str]:
+        """What is not as it was meant to be at the end: the limit of steps, vectors too few."""
+        if self._progress is None:
+            return []
+        told = []
+        if self._progress.cut_off:
+            told.append(
+                "The limit of steps was reached first: run again with more steps to continue."
+            )
+        count, asked = self._progress.kept.num_vectors, self._progress.initial.num_vectors
+        if count < asked:
+            told.append(
+                f"The word has {count} of the {asked} vectors: progressive adds them one by one, "
+                "and the others had not come in yet. Turn it off to learn all of them."
+            )
+        return told
 
     def __str__(self) -> str:
         """All of it."""

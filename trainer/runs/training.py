@@ -165,7 +165,7 @@ def train_and_save(
                 run.add_preview(progress, as_preview(rows[-1][0]))
         if run:
             with failures.survived("How the run ended was not recorded in its folder"):
-                run.end(status, report.limit)
+                run.end(status, " ".join(report.ending))
     except BaseException as reason:
         if isinstance(reason, DivergedError):
             learned = reason.last_good

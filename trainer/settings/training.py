@@ -74,9 +74,10 @@ class Settings(EverydaySettings):
     )
     evaluations: int = setting(
         20,
-        "How many times the word is evaluated on a fixed batch, whose loss shows what has been "
-        "learned: over the whole run or, with the schedule anytime, until step 500 and less and "
-        "less often after that. Each costs as much as 4 steps of one picture; 0 turns them off.",
+        "About how many times the word is evaluated on a fixed batch, whose loss shows what has "
+        "been learned: over the whole run (at most twice as many) or, with the schedule anytime, "
+        "until step 500 and less and less often after that. Each costs as much as 4 steps of one "
+        "picture; 0 turns them off.",
         minimum=0,
         maximum=1000,
         advanced="checks",

@@ -60,6 +60,14 @@ def test_the_tiny_model_is_found_by_its_name(options: list[str], tmp_path: Path,
     assert "near " in capsys.readouterr().out
 
 
+def test_the_tiny_model_goes_to_the_device_that_is_asked_for(options: list[str], capsys) -> None:
+    assert run("train", *options, "--device", "nope", "--dry-run") == 2
+    assert "The device “nope” is not available: leave --device out" in capsys.readouterr().err
+    assert run("train", *options, "--device", "cpu", "--dry-run") == 0
+    # Any machine has this one, though it only knows shapes.
+    assert MODELS["tiny-demo"].load(device=torch.device("meta")).device.type == "meta"
+
+
 def test_the_command_that_made_a_word_makes_it_again(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,12 +131,35 @@ def test_options_in_a_file_and_from_it(options: list[str], tmp_path: Path, capsy
     assert settings["init_words"] == 'a "red" disk\\'
 
 
+def test_a_switch_may_be_off_in_a_file(options: list[str], tmp_path: Path, capsys) -> None:
+    path = tmp_path / "run.toml"
+    switches = ("offload", "overwrite", "dry_run", "quiet", "verbose")
+    path.write_text("".join(f"{name} = false\n" for name in (*switches, "flip")))
+    for code in (0, 2):  # which does not replace the file
+        assert run("train", *options, "--config-file", str(path)) == code
+    assert "add --overwrite" in capsys.readouterr().err
+    assert run("train", *options, "--config-file", str(path), "--overwrite") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text(options: list[str], tmp_path: Path, capsys) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.toml"))
+    assert run("train", *options, "--write-config", str(path)) == 0
+    assert read_toml(path)["name"] == "my-toy"
+    other = tmp_path / "run.toml"
+    pictures = os.fsdecode(b"caf\xe9")
+    assert run("train", *options, "--images", pictures, "--write-config", str(other)) == 2
+    assert "“caf?” is not UTF-8, as all of a TOML file has to be" in capsys.readouterr().err
+    assert not other.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("steps = ", "run.toml” cannot be read"),
         ("[section]\nsteps = 5", "section in the configuration is not a text, a number"),
         ("step = 5", "unrecognized arguments: --step=5"),
+        ("steady = false", "unrecognized arguments: --no-steady"),
         ("steps = 'many'", "invalid int value: 'many'"),
     ],
 )

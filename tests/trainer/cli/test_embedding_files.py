@@ -269,6 +269,16 @@ def test_picked_encoders_and_half_precision(tmp_path: Path, capsys) -> None:
     assert "has no vectors for “clip_g”: --encoders takes some of clip_l, t5xxl" in wrong
 
 
+def test_json_of_vectors_that_are_very_long(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "huge.safetensors"
+    write_embedding(Embedding("huge", {"clip_l": torch.full((1, 4), 2e37)}), path)
+    assert cli.main(["inspect", str(path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "Infinity" not in out
+    (row,) = json.loads(out)[0]["encoders"][0]["rows"]
+    assert (row["length"], row["likeness"]) == (pytest.approx(4e37), [1])
+
+
 def test_two_words_are_compared(source: Path, tmp_path: Path, capsys) -> None:
     command = ["inspect", "--compare", str(source), str(other(tmp_path))]
     assert cli.main(command) == 0

@@ -170,6 +170,15 @@ def test_grey_and_transparent_parts_of_a_mask_count_less(tmp_path: Path) -> None
     assert read_folder(tmp_path).pictures[0].mask.tolist() == [[51, 0]]
 
 
+def test_a_mask_in_lab(tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png", half_red())
+    halves = np.full((1, 2, 3), (255, 0, 0), np.uint8)
+    halves[0, 1, 0] = 0
+    Image.frombytes("LAB", (2, 1), halves.tobytes()).save(tmp_path / "a-mask.tiff")
+    ((white, black),) = read_folder(tmp_path).pictures[0].mask.tolist()
+    assert (white, black) == pytest.approx((255, 0), abs=1)
+
+
 def test_a_mask_is_never_a_picture(tmp_path: Path) -> None:
     picture_file(tmp_path / "a.png", half_red())
     Image.new("L", (8, 4), 255).save(tmp_path / "a-Mask.png")

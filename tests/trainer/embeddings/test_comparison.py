@@ -29,6 +29,13 @@ def test_each_vector_with_each() -> None:
     assert "  2: most like 1 of second, 1.00" in text
 
 
+def test_vectors_whose_squares_are_beyond_float32() -> None:
+    huge = Embedding("huge", {"clip_l": 1e20 * ROWS[:2]})
+    (report,) = compare(huge, SECOND).encoders
+    assert report.likeness == [[0, pytest.approx(0.5**0.5)], [1, 0]]
+    assert report.lengths[0] == pytest.approx(1e20)
+
+
 def test_words_of_other_families() -> None:
     other = Embedding("other", {"clip_h": torch.ones(1, 1024)})
     with pytest.raises(InputError, match="“first” is for SDXL, “other” for Stable Diffusion 2"):

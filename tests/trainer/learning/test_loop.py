@@ -286,6 +286,14 @@ def test_the_evaluation_falls_where_the_loss_is_noise() -> None:
     assert other == same
 
 
+def test_a_run_with_a_length_is_evaluated_at_most_twice_as_often_as_asked() -> None:
+    for steps in (10, 39, 59, 2000):
+        chosen = settings(steps=steps, evaluations=20)
+        measured = [step for step in range(1, steps + 1) if is_evaluated(step, chosen)]
+        assert min(steps, 20) <= len(measured) <= 40
+        assert measured[-1] == steps
+
+
 def test_a_run_without_a_length_is_evaluated_ever_less_often_and_cheaply() -> None:
     chosen = anytime(evaluations=20)
     measured = [step for step in range(1, 2001) if is_evaluated(step, chosen)]

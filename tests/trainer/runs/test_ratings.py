@@ -63,6 +63,16 @@ def test_what_a_killed_process_leaves_harms_nothing(tmp_path: Path) -> None:
     assert len(folder.all()) == 2
 
 
+def test_half_an_emoji_in_a_prompt_does_not_matter(tmp_path: Path) -> None:
+    """Programs that cut texts leave one; JSON can say it, but no tokenizer and no file takes it."""
+    folder = RatingFolder(tmp_path)
+    key = folder.add(picture(0.5), "a cat").key
+    said = (tmp_path / f"{key}.json").read_text()
+    (tmp_path / f"{key}.json").write_text(said.replace("a cat", r"a cat \ud83d"))
+    folder.rate(key, LIKED)
+    assert [one.caption for one in folder.pictures()] == ["a cat ?"]
+
+
 @pytest.mark.parametrize("key", ["../outside", "0" * 16, "", "0" * 1000])
 def test_only_pictures_of_the_folder_are_rated(tmp_path: Path, key: str) -> None:
     (tmp_path / "outside.json").write_text("{}")

@@ -121,6 +121,23 @@ def test_the_last_picture_of_a_run_is_that_of_its_word(tmp_path: Path) -> None:
     assert run.folder.stills() == ["picture"]
 
 
+@pytest.mark.parametrize(("steps", "count"), [(30, 2), (61, 4)])
+def test_vectors_that_have_not_come_in_yet_are_told_of(
+    steps: int, count: int, tmp_path: Path
+) -> None:
+    settings = replace(
+        SETTINGS, num_vectors=4, progressive=True, steps=steps, learning_rate="auto",
+        schedule="anytime", patience="none", evaluations=0,
+        preview_every=0,
+    )  # fmt: skip
+    with start(tmp_path / "runs", settings) as run:
+        trained = go(Watched(), into(tmp_path), run, settings)
+    assert trained.words[0].num_vectors == count
+    told = trained.report.learned, str(trained.report), run.folder.status()["message"]
+    for text in told:
+        assert ("The word has 2 of the 4 vectors: progressive adds" in text) == (count == 2)
+
+
 def test_a_disk_that_is_full_for_a_while(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

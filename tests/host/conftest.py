@@ -94,6 +94,8 @@ def comfy(page_host: Host, tmp_path: Path, request: pytest.FixtureRequest) -> It
     """A page, of which a picture is kept in the folder that PAGE_PICTURES names."""
     from support.browser import browser_page
 
+    # The server keeps what tests before this one have set.
+    page_host.post("/settings", {"Comfy.VueNodes.Enabled": False, "Comfy.ColorPalette": "dark"})
     newer = "--front-end-root" in page_host.server.arguments
     with browser_page(page_host.server.url, ours_only=newer) as page:
         page.open()

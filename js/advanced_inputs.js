@@ -47,9 +47,9 @@ export function foldAdvanced(node) {
   foldAll();
   node.setSize([node.size[0], node.computeSize()[1]]);
   after(node, "onConfigure", () => {
-    const [width, height] = node.size; // with what is linked, as it was saved
+    const saved = [...node.size]; // with what is linked
     foldAll();
-    node.setSize([width, Math.max(height, node.computeSize()[1])]);
+    node.setSize(saved);
   });
   unfolds.set(node, (name) => {
     for (const [group, widgets] of groups) if (widgets.some((one) => one.name === name)) show(group, true);

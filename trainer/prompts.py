@@ -46,8 +46,7 @@ def split_at_word(prompt: str, token_ids: Callable[[str], list[int]]) -> list[li
 
 
 HEAVIEST = 1e7
-"""The largest weight: float32 has seven digits, so beside a larger one the others are lost.
-"""
+"""The largest weight: float32 has seven digits, so beside a larger one the others are lost."""
 
 DEEPEST = 100
 """Brackets in brackets of a prompt; ComfyUI itself fails at about ten times as many."""

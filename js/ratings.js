@@ -70,7 +70,7 @@ export class RatingLists {
     book.pending.push(change);
     tell(book);
     try {
-      await this.#inTurn(name, () => this.post(PATH, { name, key, rating }), change);
+      await this.#inTurn(name, () => this.post(PATH, { name, ratings: [change] }), change);
     } catch (error) {
       // The list may be out of date.
       this.refresh(name).catch(() => {});
@@ -78,12 +78,10 @@ export class RatingLists {
     }
   }
 
-  /** Before the page goes: send what still waits for its turn. */
+  /** Before the page goes: send what still waits for its turn, at once and in its order. */
   flush() {
     for (const [name, { pending }] of this.books) {
-      for (const [key, { rating }] of new Map(pending.map((change) => [change.key, change]))) {
-        this.post(PATH, { name, key, rating }, { keepalive: true }).catch(() => {});
-      }
+      if (pending.length) this.post(PATH, { name, ratings: pending }, { keepalive: true }).catch(() => {});
     }
   }
 

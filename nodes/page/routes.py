@@ -13,7 +13,8 @@ All below `/textual_inversion` (and, as for every route of the host, below `/api
     GET  /embeddings/preview?file=F a small picture of one, JPEG
     GET  /ratings?name=NAME         the rated pictures of this name, see `ratings.described`
     GET  /ratings/picture?name=NAME&key=KEY  one of them, PNG
-    POST /ratings                   {"name": NAME, "key": KEY, "rating": RATING}; the same as GET
+    POST /ratings                   {"name": NAME, "ratings": [{"key": KEY, "rating": RATING}, …]}
+                                    in the order in which that was said; the same as GET
 
 Files are named by ids that are looked up, never by paths. Answers are JSON or pictures, and a
 refusal is a sentence in `{"error": …}`. Whose requests are answered is the host's to say, for these
@@ -24,8 +25,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CARDS = OneReader(lambda: json.dumps(cards()).encode())
 _FILES = ThreadPoolExecutor(2, thread_name_prefix="textual-inversion-files")
 """Threads of our own: in those that it shares the server reads the page's own files."""
+_RATINGS = ThreadPoolExecutor(1, thread_name_prefix="textual-inversion-ratings")
+"""One thread: what is rated is kept in the order in which it came."""
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
@@ -81,10 +84,12 @@ def _answering(answer: Callable[[Mapping[str, str]], bytes]) -> Handler:
     return handle
 
 
-async def _answered(answer: Callable[..., bytes], *asked: Any) -> web.StreamResponse:
+async def _answered(
+    answer: Callable[..., bytes], *asked: Any, files: Executor | None = None
+) -> web.StreamResponse:
     """What a function answers that reads files: in a thread, so that the server goes on."""
     try:
-        content = await asyncio.get_running_loop().run_in_executor(_FILES, answer, *asked)
+        content = await asyncio.get_running_loop().run_in_executor(files or _FILES, answer, *asked)
     except InputError as error:
         return _refusal(404, str(error))
     except OSError as error:
@@ -144,16 +149,31 @@ def _rated_picture(query: Mapping[str, str]) -> bytes:
 
 
 async def _rate(request: web.Request) -> web.StreamResponse:
-    asked = await _posted(request, "name", "key", "rating")
+    asked = await _posted(request, "name", "ratings")
     if isinstance(asked, web.Response):
         return asked
-    if not all(isinstance(text, str) for text in asked) or asked[-1] not in RATINGS:
-        return _refusal(400, f"The rating must be one of {', '.join(RATINGS[1:])}, or empty.")
-    return await _answered(_rated, *asked)
+    name, ratings = asked
+    try:
+        said = [(str(one["key"]), one["rating"]) for one in ratings]
+    except (TypeError, KeyError):
+        said = []
+    if not isinstance(name, str) or not said:
+        return _refusal(400, "A name and a list of ratings are needed, each with its key.")
+    if any(rating not in RATINGS for _, rating in said):
+        return _refusal(400, f"A rating must be one of {', '.join(RATINGS[1:])}, or empty.")
+    return await _answered(_rated, name, said, files=_RATINGS)
 
 
-def _rated(name: str, key: str, rating: str) -> bytes:
-    ratings_of(name).rate(key, rating)
+def _rated(name: str, said: Sequence[tuple[str, str]]) -> bytes:
+    folder = ratings_of(name)
+    refused: InputError | None = None
+    for key, rating in said:
+        try:
+            folder.rate(key, rating)
+        except InputError as error:  # The others are kept.
+            refused = refused or error
+    if refused:
+        raise refused
     return _json(described(name))
 
 

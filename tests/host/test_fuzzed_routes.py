@@ -74,7 +74,9 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
         lambda value: json.dumps(value).encode()
     )
     | st.fixed_dictionaries({
-        "name": json_values, "key": json_values, "rating": json_values | st.just("liked")
+        "name": json_values | st.just("x"), "ratings": json_values | st.lists(
+            st.fixed_dictionaries({"key": json_values, "rating": json_values | st.just("liked")})
+        ),
     }).map(lambda value: json.dumps(value).encode()),
     kind=st.sampled_from([
         "application/json", "application/json; charset=foo", "application/json; charset=utf-16",
@@ -84,8 +86,14 @@ def test_any_text_behind_the_question_mark(host: Host, query: str) -> None:
 @example(body=NESTED, kind="application/json")
 @example(body=b'{"id": "x", "action": []}', kind="application/json")
 @example(body=b'{"id": [], "action": "stop"}', kind="application/json; charset=foo")
-@example(body=b'{"name": "\\ud800", "key": "x", "rating": "liked"}', kind="application/json")
-@example(body=b'{"name": "x", "key": "\\ud800", "rating": "liked"}', kind="application/json")
+@example(
+    body=b'{"name": "\\ud800", "ratings": [{"key": "x", "rating": "liked"}]}',
+    kind="application/json",
+)
+@example(
+    body=b'{"name": "x", "ratings": [{"key": "\\ud800", "rating": "liked"}]}',
+    kind="application/json",
+)
 @example(body=b'{"id": ' + b"9" * 5000 + b', "action": 1}', kind="application/json")
 def test_any_body(host: Host, route: str, body: bytes, kind: str) -> None:
     path = f"/textual_inversion/{route}"

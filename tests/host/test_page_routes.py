@@ -183,7 +183,8 @@ def test_nothing_is_changed_by_get(host: Host, run_id: str) -> None:
     "body",
     [
         None, [], {}, {"id": 1, "action": "stop"}, {"id": "x"}, "x",
-        {"name": "x", "key": "0" * 16, "rating": "loved"}, {"name": "x", "key": 1, "rating": ""},
+        {"name": "x", "ratings": [{"key": "0" * 16, "rating": "loved"}]},
+        {"name": "x", "ratings": [{"key": 1, "rating": ""}]}, {"name": "x", "ratings": []},
     ],
 )  # fmt: skip
 def test_nonsense_is_refused(host: Host, path: str, body: object) -> None:
@@ -239,7 +240,7 @@ def test_nothing_outside_can_be_read(host: Host, run_id: str) -> None:
     (ratings / "own" / f"{key}.json").write_text("{}")
     (ratings / "own" / f"{key}.png").symlink_to(outside / f"{key}.png")
     for name in ("linked", "own", "../../taste", "..", "", str(outside)):
-        body = {"name": name, "key": key, "rating": "disliked"}
+        body = {"name": name, "ratings": [{"key": key, "rating": "disliked"}]}
         for answer in (
             ask(host, f"/textual_inversion/ratings?name={quote(name)}"),
             ask(host, f"/textual_inversion/ratings/picture?name={quote(name)}&key={key}"),

@@ -29,10 +29,15 @@ def listed(host: Host, name: str) -> dict[str, Any]:
     return dict(host.get(f"{RATINGS}?name={name}"))
 
 
+def post_ratings(host: Host, name: str, said: Any) -> tuple[int, Any]:
+    status, _, content = ask(host, RATINGS, "POST", {"name": name, "ratings": said})
+    return status, json.loads(content)
+
+
 def rate(host: Host, name: str, key: str, rating: str) -> dict[str, Any]:
-    status, _, content = ask(host, RATINGS, "POST", {"name": name, "key": key, "rating": rating})
+    status, content = post_ratings(host, name, [{"key": key, "rating": rating}])
     assert status == 200, content
-    return dict(json.loads(content))
+    return dict(content)
 
 
 def add_coloured(graph: Graph, *colours: int, name: str, prompt: Any = PROMPT, **more: Any) -> Node:
@@ -102,7 +107,15 @@ def test_pictures_wait_and_are_rated_over_http(host: Host) -> None:
     assert [one["rating"] for one in told["ratings"]] == ["liked", "disliked", "skipped"]
     assert told == listed(host, "colours")
     assert rate(host, "colours", red, "")["pairs"] == 0, "what was said can be taken back"
-    rate(host, "colours", red, "liked")
+    # Several at once, in their order; a picture that is gone does not hold the others up.
+    said = [("f" * 16, "liked"), (blue, "skipped"), (red, "disliked"), (red, "liked")]
+    status, told = post_ratings(
+        host, "colours", [{"key": key, "rating": rating} for key, rating in said]
+    )
+    assert status == 404
+    assert "have no picture" in told["error"]
+    kept_now = [(one["key"], one["rating"]) for one in listed(host, "colours")["ratings"]]
+    assert kept_now == [(green, "disliked"), (blue, "skipped"), (red, "liked")]
 
     # Drawn again, in another graph: what is there already keeps its rating.
     graph = Graph()

@@ -10,6 +10,7 @@ from support.client import Host
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 
+from playwright.sync_api import expect
 from support.browser import IN_A_BROWSER
 from textual_inversion.trainer.runs.ratings import LIKED, RatingFolder
 
@@ -61,10 +62,8 @@ def open_nodes(comfy: ComfyPage, design: str, name: str, count: int = 1) -> None
 
 
 def wait_for_tally(comfy: ComfyPage, text: str, panel: int = 0) -> None:
-    comfy.page.wait_for_function(
-        "([text, i]) => document.querySelectorAll('.ti-rating .ti-title')[i]?.textContent === text",
-        arg=[text, panel],
-    )
+    tally = comfy.page.locator(".ti-rating .ti-title").nth(panel)
+    expect(tally).to_have_text(text, timeout=60_000)
 
 
 def shown(panel: Locator) -> str:

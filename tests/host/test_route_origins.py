@@ -22,9 +22,9 @@ ORIGINS = [
     "http://comfy.invalid:8080", "http://evil.example", "file://", "chrome-extension://abcdef",
 ]  # fmt: skip
 SITES = ["same-origin", "same-site", "none", "cross-site"]
-CHANGES: dict[str, dict[str, str]] = {
+CHANGES: dict[str, dict[str, object]] = {
     "run": {"id": "x", "action": "stop"},
-    "ratings": {"name": "x", "key": "x", "rating": "liked"},
+    "ratings": {"name": "x", "ratings": [{"key": "x", "rating": "liked"}]},
 }
 """What is posted, by paths."""
 FORWARDED = {"X_Forwarded_Host": "comfy.invalid", "X_Forwarded_Proto": "https"}

@@ -11,10 +11,10 @@ export const waiting = (list) => list.ratings.filter(({ rating }) => rating === 
 /** The pictures that are rated, in the order in which that was done. */
 export const rated = (list) => list.ratings.filter(({ rating }) => rating !== WAITING);
 
-/** A list in which a picture has another rating; as on the server it is now the last one. */
+/** A list in which a picture has another rating; as on the server it is now the last one, if that is new. */
 export function withRating(list, key, rating) {
   const one = list.ratings.find((each) => each.key === key);
-  if (!one) return list;
+  if (!one || one.rating === rating) return list;
   return { ...list, ratings: [...list.ratings.filter((each) => each !== one), { ...one, rating }] };
 }
 

@@ -116,6 +116,9 @@ def test_pictures_wait_and_are_rated_over_http(host: Host) -> None:
     assert "have no picture" in told["error"]
     kept_now = [(one["key"], one["rating"]) for one in listed(host, "colours")["ratings"]]
     assert kept_now == [(green, "disliked"), (blue, "skipped"), (red, "liked")]
+    # A request can come twice, and late: what is sent before a page goes may overtake it.
+    told = listed(host, "colours")
+    assert rate(host, "colours", green, "disliked") == told
 
     # Drawn again, in another graph: what is there already keeps its rating.
     graph = Graph()

@@ -93,12 +93,17 @@ class RatingFolder:
     def rate(self, key: str, rating: str) -> Rating:
         """Say what is thought of a picture; `WAITING` takes back what was said.
 
+        What is said already keeps its date, so a request that comes twice changes no order.
+
         Raises:
             InputError: there is no such picture or rating, or the disk refuses.
         """
         if rating not in RATINGS:
             raise InputError(f"A picture is rated {LIKED}, {DISLIKED} or {SKIPPED}.")
-        changed = replace(self.get(key), rating=rating, date=_now())
+        known = self.get(key)
+        if rating == known.rating:
+            return known
+        changed = replace(known, rating=rating, date=_now())
         self._write(changed)
         return changed
 

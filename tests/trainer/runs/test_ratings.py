@@ -31,6 +31,7 @@ def test_pictures_come_back_with_what_was_said(tmp_path: Path) -> None:
     folder.rate(cat.key, LIKED)
     folder.rate(dog.key, DISLIKED)
     folder.rate(other.key, SKIPPED)
+    folder.rate(cat.key, LIKED)  # Said before: nothing changes, its place among them neither.
     assert [(one.key, one.rating) for one in folder.all()] == [
         (cat.key, LIKED), (dog.key, DISLIKED), (other.key, SKIPPED),
     ]  # fmt: skip

@@ -85,11 +85,11 @@ def _answering(answer: Callable[[Mapping[str, str]], bytes]) -> Handler:
 
 
 async def _answered(
-    answer: Callable[..., bytes], *asked: Any, files: Executor | None = None
+    answer: Callable[..., bytes], *asked: Any, files: Executor = _FILES
 ) -> web.StreamResponse:
     """What a function answers that reads files: in a thread, so that the server goes on."""
     try:
-        content = await asyncio.get_running_loop().run_in_executor(files or _FILES, answer, *asked)
+        content = await asyncio.get_running_loop().run_in_executor(files, answer, *asked)
     except InputError as error:
         return _refusal(404, str(error))
     except OSError as error:

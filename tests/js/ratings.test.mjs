@@ -132,7 +132,7 @@ test("what still waits for its turn is sent before the page goes", async () => {
   const first = { key: "a", rating: "liked" };
   assert.deepEqual(sent, [[{ name: "taste", ratings: [first] }, false]]);
   lists.flush();
-  // In one letter: several could change their order on the way.
+  // In one request: several could change their order on the way.
   const others = ["liked", "disliked"].map((rating) => ({ key: "b", rating }));
   assert.deepEqual(sent.slice(1), [[{ name: "taste", ratings: [first, ...others] }, true]]);
 });
